@@ -1,0 +1,50 @@
+#pragma once
+/* The daemon as its edges see it: the parts, built by main.c and wired by world.c. No logic. */
+#include "daemon/config/config.h"
+#include "daemon/core/core.h"
+#include "daemon/model/model.h"
+#include "daemon/pump/pump.h"
+#include "daemon/rpc/rpc.h"
+#include "daemon/store/store.h"
+#include "daemon/tools/runs.h"
+
+#include <uv.h>
+
+struct world_state; /* world.c: transfers under way, the filling batch ... */
+
+struct daemon {
+    uv_loop_t *loop;
+    struct config *config;
+    const char *state_dir;   /* absolute */
+    const char *socket_path; /* absolute */
+    int64_t started_ms;      /* CLOCK_BOOTTIME */
+    struct clock_now now_cached;
+
+    struct core *core;
+    struct pump *pump;
+    struct store *store;
+    struct runs *runs;
+    struct model *model; /* NULL until the first request: libcurl costs memory that an idle daemon need not have */
+    struct rpc *rpc;
+    struct world_state *world;
+
+    bool disk_full;
+    bool stopping;
+    bool stop_restart; /* exit so that the supervisor starts it again */
+};
+
+/* world.c, for commands: */
+
+/* Everything about a new task that the core does not hold: its resolved model, instructions, tools, environment, as one JSON
+ * object (stored as `spec`), and the head of its prompt. Called in the same turn of the loop as pump_input(INPUT_TASK_CREATE) and
+ * before it. */
+void world_task_spec(struct daemon *d, const char *task, struct str spec, struct str head);
+/* Adds the answer of a keyed change to the filling batch (call it right after pump_input in the same turn). */
+void world_key_put(struct daemon *d, const char *key, const char *task, struct str digest, struct str result);
+/* Looks in batches that are not committed yet, then in the store. STORE_E_NONE if the key is new. */
+int world_key_find(struct daemon *d, const char *key, struct buf *ret_digest, struct buf *ret_result);
+/* The task in memory, loading it from the store if it is not there (it is then evicted again some time after it is final). NULL:
+ * no such task. `ref` as INTERFACE says: id, name, prefix, @last; names of tasks that are not committed yet are known too. */
+const struct task *world_task(struct daemon *d, struct str ref, enum rpc_error *ret_error);
+/* Begins an orderly end of the daemon: waits for the commit under way, closes, leaves the loop. */
+void world_stop(struct daemon *d, bool restart);
