@@ -35,9 +35,12 @@ struct steer {
     int64_t delivered_step; /* 0: not delivered */
 };
 
+/* Something that the next request tells the model. */
 struct note {
     struct list node;
-    char *text;
+    char *text;        /* of agentd */
+    int64_t image_run; /* not 0: the image that this run printed, instead of a text */
+    char *media_type;
 };
 
 struct call {
@@ -47,8 +50,7 @@ struct call {
     enum call_sort sort;
     char *wire_id, *tool;
     int64_t run;         /* the run that it waits for; 0: none */
-    struct buf input;    /* CALL_SORT_INPUT: bytes still to be written */
-    bool input_pending;  /* they were not taken by the runner yet */
+    struct buf input;    /* CALL_SORT_INPUT: bytes to be written */
     int64_t yield_ms, output_bytes;
     struct clock_deadline yield_at;
 };
@@ -65,6 +67,7 @@ struct run {
     int64_t started_wall_ms;
     int64_t seen_bytes; /* how much of its output the model was shown */
     bool ended;         /* run.ended is in the journal; its runner may live on */
+    bool gone;          /* its runner is gone too; known from its lock, not from the journal */
     bool kill;          /* it is to be ended */
     int64_t exit_code, signal;
     bool has_exit_code, has_signal;
@@ -100,9 +103,12 @@ struct task {
     int64_t prefix_bytes; /* context_bytes when the last request was made; 0: none yet in this epoch */
 
     struct list steers, notes, calls, runs;
-    int64_t steers_pending, calls_open, runs_open;
+    int64_t steers_pending; /* accepted, not delivered */
+    int64_t calls_open;
+    int64_t runs_open; /* whose runner lives, as far as is known */
 
-    char *activity; /* one line */
+    struct clock_deadline idle_at; /* when background runs of a final task are ended */
+    char activity[128];            /* one line of what it does now */
 };
 
 /* Why a start of the daemon is looking: how the last one ended. */
@@ -188,6 +194,19 @@ struct outcome {
     int64_t steer; /* INPUT_STEER: its number */
 };
 
+/* What the core wants in flight. Two effects are the same if all members are. */
+enum effect_kind {
+    EFFECT_MODEL, /* a = step, b = attempt: send the request, report done or failed */
+    EFFECT_RUN,   /* a = run: start it if it was never started, else follow it; report ended, gone */
+    EFFECT_KILL,  /* a = run: end it */
+    EFFECT_INPUT, /* a = call: hand its input to its run; report input_done */
+};
+
+struct effect {
+    enum effect_kind kind;
+    int64_t a, b;
+};
+
 struct plan;
 
 struct core *core_new(const struct limits *limits);
@@ -199,7 +218,7 @@ const struct task *core_task_named(const struct core *c, struct str name);
 struct list *core_tasks(struct core *c); /* of struct task, by node */
 size_t core_tasks_n(const struct core *c);
 
-/* Final and without living runs: it needs no memory. */
+/* Not final, or with living runs: it is kept in memory. */
 bool task_live(const struct task *t);
 bool task_final(const struct task *t);
 const struct run *task_run(const struct task *t, int64_t n);
@@ -210,5 +229,8 @@ void task_view(const struct task *t, struct proto_task *ret);
 /* The state as bytes, and back. restore puts the task into memory and returns it; NULL if the bytes are damaged. */
 void task_snapshot(const struct task *t, struct buf *b);
 struct task *core_restore(struct core *c, struct str snapshot);
+/* A task that belongs to nobody's core, for views of what is not in memory; NULL if damaged. */
+struct task *task_from_snapshot(struct str snapshot);
+void task_free(struct task *t);
 /* Frees a task that is not live. */
 void core_evict(struct core *c, const char *id);

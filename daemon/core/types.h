@@ -113,7 +113,7 @@ enum context_kind {
     CONTEXT_NOTE,        /* text of agentd for the model */
     CONTEXT_ASSISTANT,   /* partial text of a cut stream */
     CONTEXT_TOOL_OUTPUT, /* wire_id, text */
-    CONTEXT_IMAGE,       /* image_data of media_type, shown as input of the user */
+    CONTEXT_IMAGE,       /* an image, shown as input of the user: text holds its bytes, media_type its type */
 };
 
 struct context_item {
@@ -122,5 +122,6 @@ struct context_item {
     struct str wire_id;
     struct str tool;
     struct str media_type;
+    int64_t run; /* CONTEXT_IMAGE as the core plans it: the run that printed the image; the world reads its bytes into text */
     bool is_error;
 };

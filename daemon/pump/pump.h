@@ -8,19 +8,6 @@
 
 struct pump;
 
-/* What the core wants in flight. Two effects are the same if all members are. */
-enum effect_kind {
-    EFFECT_MODEL, /* a = step, b = attempt: send the request, report done or failed */
-    EFFECT_RUN,   /* a = run: start it if it was never started, else follow it; report ended, gone */
-    EFFECT_KILL,  /* a = run: end it */
-    EFFECT_INPUT, /* a = call: hand its input to its run; report input_done */
-};
-
-struct effect {
-    enum effect_kind kind;
-    int64_t a, b;
-};
-
 /* A committed event on its way to subscribers. */
 struct pump_event {
     int64_t pos, seq;

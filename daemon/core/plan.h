@@ -1,0 +1,69 @@
+#pragma once
+/* What core_decide() fills: events and context items in the order in which they happen, and what the client is told. */
+#include "daemon/core/core.h"
+
+/* What apply must know of an event beyond its public members. It lives in memory only: recovery reads snapshots. */
+struct fact {
+    int64_t number;               /* of the call, run or steer that the event is about */
+    int64_t run;                  /* of a call: the run that it waits for */
+    int64_t seen_bytes;           /* tool.result: how far the run's output was shown; -1: not at all */
+    const struct call_spec *spec; /* tool.called, run.started */
+    int64_t head_bytes, tail_bytes;
+    struct clock_deadline deadline; /* step.retry */
+    bool end_runs;                  /* notice: the task's processes are to be ended */
+};
+
+struct plan_op {
+    bool is_context; /* else an event */
+    struct event event;
+    struct fact fact;
+    struct context_item item;
+};
+
+#define PLAN_OPS_MAX 4096 /* a response has at most calls_per_step_max calls, a task steers_pending_max steers */
+
+struct plan {
+    const struct clock_now *now;
+    struct plan_op *ops;
+    size_t n, cap;
+    char **texts; /* strings made for this plan */
+    size_t texts_n, texts_cap;
+    struct outcome outcome;
+    enum rpc_error error;
+    struct buf error_text;
+    /* Numbers given out so far, from the task's counters on. */
+    int64_t items, calls, runs;
+};
+
+void plan_begin(struct plan *p, const struct task *t, const struct clock_now *now);
+void plan_free(struct plan *p);
+struct plan_op *plan_event(struct plan *p, enum event_kind kind);
+struct plan_op *plan_context(struct plan *p, enum context_kind kind, struct str text);
+/* A string that lives as long as the plan. */
+struct str plan_printf(struct plan *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Takes the buffer's bytes over. */
+struct str plan_take(struct plan *p, struct buf *b);
+/* Refuses the input. `format` may be NULL: the error's own hint says enough. */
+void plan_refuse(struct plan *p, enum rpc_error error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* ---- the machine, as the pump calls it ---- */
+
+void core_decide(const struct core *c, const struct clock_now *now, const struct input *input, struct plan *plan);
+/* Gives the event its seq and what only the state knows (sizes of the request), then does to the state what it says. The new
+ * task of task.created is returned, else the event's task. */
+struct task *core_apply(struct core *c, const struct clock_now *now, struct event *event, const struct fact *fact);
+/* A context item was rendered to so many bytes. */
+void core_apply_context(struct core *c, const char *task, int64_t bytes);
+/* Which runners still live is not a fact of the journal: their locks say it. */
+void core_run_gone(struct core *c, const char *task, int64_t run);
+
+/* What should be in flight for a task: writes at most `max` effects, returns how many there are. */
+size_t core_effects(const struct task *t, struct effect *ret, size_t max);
+/* Milliseconds until time alone makes something follow; INT64_MAX: never. */
+int64_t core_wake(const struct core *c, const struct task *t, const struct clock_now *now);
+/* A call of the task whose time is up, or NULL. */
+const struct call *core_call_due(const struct task *t, const struct clock_now *now);
+/* The next task that may leave the queue, or NULL. */
+const struct task *core_admissible(const struct core *c);
+/* NULL if all is well, else the sentence that says which rule the state breaks. */
+const char *core_invariant(const struct core *c, const struct task *t);
