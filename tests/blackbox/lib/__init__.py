@@ -1,0 +1,10 @@
+"""What the black-box tests are made of: see case.py for the way in."""
+from .case import Case
+from .client import Client, Closed, RpcError
+from .daemon import (AGENTCTL, AGENTD, BUILD, KEY, REHEARSAL, ROOT, Daemon, Place, Rehearsal, alive, daemons_of, poll,
+                     processes_of)
+from .model import ModelServer, Request, call, sh
+from . import schema
+
+__all__ = ["AGENTCTL", "AGENTD", "BUILD", "Case", "Client", "Closed", "Daemon", "KEY", "ModelServer", "Place", "REHEARSAL",
+           "ROOT", "Rehearsal", "Request", "RpcError", "alive", "call", "daemons_of", "poll", "processes_of", "schema", "sh"]
