@@ -1,14 +1,22 @@
 #!/usr/bin/env python3
-"""Makes C from agentd.json: types.h, types.c (descriptors) and schema.c (the schema's text for rpc/describe).
+"""Makes C from agentd.json: types.h, types.c (descriptors), schema.c (the schema's text for rpc/describe), and cli.h, cli.c
+(agentctl's commands and their help). Makes and checks the protocol's reference.
 
-    generate.py agentd.json --types-h types.h --types-c types.c --schema-c schema.c
-    generate.py agentd.json --reference REFERENCE.md
+    generate.py agentd.json --types-h types.h --types-c types.c --schema-c schema.c --cli-h cli.h --cli-c cli.c
+    generate.py --reference proto/REFERENCE.md
+    generate.py --check-reference
 
 Standard library only. See proto.h for the C shape of each type.
 """
 import argparse
 import json
+import os
 import sys
+
+import commands
+import reference
+
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 KEYWORDS = {"for", "default"}
 
@@ -252,22 +260,42 @@ class Generator:
                 ", 0};\n" + f"const size_t proto_schema_n = {len(data)};\n")
 
 
+def check_reference(path, text):
+    """The exit status: 0 if the file is what would be written."""
+    try:
+        with open(path, encoding="utf-8") as f:
+            fresh = f.read() == text
+    except FileNotFoundError:
+        fresh = False
+    if not fresh:
+        print("proto/REFERENCE.md is stale: run proto/generate.py --reference proto/REFERENCE.md", file=sys.stderr)
+    return 0 if fresh else 1
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("schema")
-    parser.add_argument("--types-h")
-    parser.add_argument("--types-c")
-    parser.add_argument("--schema-c")
-    parser.add_argument("--reference")
+    parser.add_argument("schema", nargs="?", default=os.path.join(HERE, "agentd.json"))
+    for name in ("types-h", "types-c", "schema-c", "cli-h", "cli-c", "reference"):
+        parser.add_argument("--" + name, metavar="FILE")
+    parser.add_argument("--check-reference", action="store_true", help="exit 1 if proto/REFERENCE.md is stale")
     args = parser.parse_args()
     with open(args.schema, encoding="utf-8") as f:
         text = f.read()
-    generator = Generator(json.loads(text), text)
-    types_h, types_c = generator.generate()
-    for path, content in ((args.types_h, types_h), (args.types_c, types_c), (args.schema_c, generator.schema_c())):
+    schema = json.loads(text)
+    generator = Generator(schema, text)
+    try:
+        commands.check(schema)
+    except ValueError as e:
+        sys.exit(f"agentd.json: {e}")
+    outputs = {args.schema_c: generator.schema_c, args.reference: lambda: reference.generate(schema)}
+    outputs.update(zip((args.types_h, args.types_c), (lambda t=t: t for t in generator.generate())))
+    outputs.update(zip((args.cli_h, args.cli_c), (lambda t=t: t for t in commands.generate(schema))))
+    for path, content in outputs.items():
         if path:
             with open(path, "w", encoding="utf-8") as f:
-                f.write(content)
+                f.write(content())
+    if args.check_reference:
+        sys.exit(check_reference(os.path.join(HERE, "REFERENCE.md"), reference.generate(schema)))
 
 
 if __name__ == "__main__":
