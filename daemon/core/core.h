@@ -72,6 +72,7 @@ struct run {
     int64_t exit_code, signal;
     bool has_exit_code, has_signal;
     enum run_outcome outcome;
+    int64_t duration_ms, output_bytes;
 };
 
 struct task {
@@ -93,7 +94,8 @@ struct task {
     int64_t attempt;
     int64_t failures; /* attempts in a row that failed */
     struct clock_deadline retry_at;
-    bool turn_wants_step; /* in PHASE_NEXT: the model has something new to answer */
+    bool turn_wants_step; /* the model has something new to answer */
+    bool turn_fresh;      /* no request of this turn was made yet */
     char *last_text;      /* the last message of this turn, bounded */
 
     int64_t epoch;

@@ -1,0 +1,188 @@
+/* What follows when a process ends, a call's time is up, or its input was refused; and what a start of the daemon finds. */
+#include "daemon/core/internal.h"
+
+#include <inttypes.h>
+
+/* Chat Completions wants all tool messages in one row, so an image, which comes as input of the user, must not come between them.
+ * It is put into the next request instead, behind all of them. */
+static void plan_image(struct plan_op *result, const struct run_output *output)
+{
+    result->event.tool_result.has_image = true;
+    result->event.tool_result.image = output->image;
+}
+
+static void plan_run_result(struct plan *p, const struct call *call, const struct run *run,
+                            const struct run_exit *exit, const struct run_output *output)
+{
+    struct str text = text_run_result(p, run, exit, output);
+    bool failed = exit && (exit->outcome != RUN_OUTCOME_DONE ||
+                           (run->program != RUN_PROGRAM_SHELL && (exit->exit_code != 0 || exit->has_signal)));
+    size_t at = p->n;
+    plan_result(p, call, text, output->covered, failed);
+    p->ops[at].fact.seen_bytes = output->end;
+    if (exit && output->has_image && !failed)
+        plan_image(&p->ops[at], output);
+}
+
+static struct run_output no_output(const struct run *run)
+{
+    return (struct run_output){.end = run->seen_bytes};
+}
+
+void plan_run_ended(struct plan *p, const struct task *t, const struct run *run, const struct run_exit *exit,
+                    const struct run_output *output)
+{
+    struct plan_op *op = plan_event(p, EVENT_RUN_ENDED);
+    op->event.run_ended = (struct event_run_ended){.run = text_id(p, 'r', run->n),
+                                                   .call = text_id(p, 'c', run->call),
+                                                   .outcome = exit->outcome,
+                                                   .exit_code = exit->exit_code,
+                                                   .has_exit_code = exit->has_exit_code,
+                                                   .signal = exit->signal,
+                                                   .has_signal = exit->has_signal,
+                                                   .output_bytes = exit->output_bytes,
+                                                   .duration_ms = exit->duration_ms,
+                                                   .detail = exit->detail};
+    if (run->kill && exit->outcome == RUN_OUTCOME_DONE)
+        op->event.run_ended.outcome = RUN_OUTCOME_KILLED;
+    op->fact.number = run->n;
+
+    bool told = false;
+    const struct call *call;
+    LIST_EACH(call, (struct list *)&t->calls, struct call, node)
+    {
+        if (call->run != run->n)
+            continue;
+        const struct run_output none = no_output(run);
+        plan_run_result(p, call, run, exit, told ? &none : output);
+        told = true;
+    }
+    if (!told && !run->kill) {
+        struct plan_op *note = plan_event(p, EVENT_NOTICE);
+        note->event.notice.severity = exit->outcome == RUN_OUTCOME_IN_DOUBT ? SEVERITY_WARNING : SEVERITY_INFO;
+        note->event.notice.text = text_run_note(p, run, exit);
+        note->fact.run = run->n;
+    }
+}
+
+void decide_run_ended(const struct task *t, const struct input *in, struct plan *p)
+{
+    const struct run *run = task_run(t, in->run_ended.run);
+    if (run && !run->ended)
+        plan_run_ended(p, t, run, in->run_ended.exit, &in->run_ended.output);
+}
+
+void decide_call_yield(const struct task *t, const struct input *in, struct plan *p)
+{
+    const struct call *call = task_call(t, in->call_yield.call);
+    const struct run *run = call ? task_run(t, call->run) : NULL;
+    if (!run)
+        return;
+    struct run_exit exit = {.outcome = run->outcome,
+                            .has_exit_code = run->has_exit_code,
+                            .has_signal = run->has_signal,
+                            .exit_code = run->exit_code,
+                            .signal = run->signal,
+                            .duration_ms = run->duration_ms,
+                            .output_bytes = run->output_bytes};
+    plan_run_result(p, call, run, run->ended ? &exit : NULL, &in->call_yield.output);
+}
+
+void decide_input_done(const struct task *t, const struct input *in, struct plan *p)
+{
+    const struct call *call = task_call(t, in->input_done.call);
+    if (!call || in->input_done.ok)
+        return;
+    const struct run *run = task_run(t, call->run);
+    if (run && run->ended)
+        return; /* the answer about its end is on its way */
+    struct str error = in->input_done.error;
+    if (error.n > 2000)
+        error.n = 2000;
+    plan_result(p, call, plan_printf(p, "The input could not be written: %.*s", STR_ARG(error)), 0, true);
+}
+
+/* ---- a start of the daemon ---- */
+
+#define IN_FLIGHT_MAX 4096
+
+static const struct recover_probe *find_probe(const struct input *in, int64_t run)
+{
+    for (size_t i = 0; i < in->recover.probes_n; i++) {
+        if (in->recover.probes[i].run == run)
+            return &in->recover.probes[i];
+    }
+    return NULL;
+}
+
+static enum became became_of(const struct recover_probe *probe)
+{
+    switch (probe->probe) {
+    case RUN_PROBE_NOT_STARTED:
+        return BECAME_STARTED;
+    case RUN_PROBE_ALIVE:
+        return BECAME_REATTACHED;
+    case RUN_PROBE_ENDED:
+        break;
+    }
+    if (probe->exit.outcome == RUN_OUTCOME_IN_DOUBT)
+        return BECAME_IN_DOUBT;
+    return probe->exit.outcome == RUN_OUTCOME_NOT_STARTED ? BECAME_NOT_STARTED : BECAME_ENDED;
+}
+
+static struct str became_list(const struct task *t, const struct input *in, struct plan *p, size_t *ret_n)
+{
+    struct buf list = {0};
+    size_t n = 0;
+#define PUT(...)                                                                                             \
+    do {                                                                                                     \
+        struct proto_in_flight item = {__VA_ARGS__};                                                         \
+        buf_put(&list, &item, sizeof item);                                                                  \
+        n++;                                                                                                 \
+    } while (0)
+    if (t->phase == PHASE_REQUEST)
+        PUT(.what = IN_FLIGHT_WHAT_MODEL, .id = plan_printf(p, "%" PRId64, t->steps), .became = BECAME_RESENT);
+    const struct run *run;
+    LIST_EACH(run, (struct list *)&t->runs, struct run, node)
+    {
+        const struct recover_probe *probe = run->ended ? NULL : find_probe(in, run->n);
+        if (probe && n < IN_FLIGHT_MAX)
+            PUT(.what = IN_FLIGHT_WHAT_RUN, .id = text_id(p, 'r', run->n), .became = became_of(probe));
+    }
+    const struct call *call;
+    LIST_EACH(call, (struct list *)&t->calls, struct call, node)
+    {
+        if (call->input.n && n < IN_FLIGHT_MAX)
+            PUT(.what = IN_FLIGHT_WHAT_INPUT, .id = text_id(p, 'c', call->n), .became = BECAME_RESENT);
+    }
+#undef PUT
+    *ret_n = n;
+    return plan_take(p, &list);
+}
+
+void decide_recover(const struct task *t, const struct input *in, struct plan *p)
+{
+    size_t n;
+    struct str list = became_list(t, in, p, &n);
+    if (n > 0) {
+        struct event_recovered *e = &plan_event(p, EVENT_RECOVERED)->event.recovered;
+        e->previous_end = in->recover.previous_end;
+        e->in_flight = (const struct proto_in_flight *)(const void *)list.p;
+        e->in_flight_n = n;
+    }
+    const struct run *run;
+    LIST_EACH(run, (struct list *)&t->runs, struct run, node)
+    {
+        const struct recover_probe *probe = run->ended ? NULL : find_probe(in, run->n);
+        if (probe && probe->probe == RUN_PROBE_ENDED)
+            plan_run_ended(p, t, run, &probe->exit, &probe->output);
+    }
+    if (t->phase == PHASE_REQUEST) {
+        struct plan_op *op = plan_event(p, EVENT_STEP_RETRY);
+        op->fact.deadline = clock_deadline_in(p->now, 0);
+        op->event.step_retry = (struct event_step_retry){.step = t->steps,
+                                                         .attempt = t->attempt,
+                                                         .reason = STR("the daemon ended in the middle of the request"),
+                                                         .next_at = op->fact.deadline.wall_ms};
+    }
+}

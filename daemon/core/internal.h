@@ -1,0 +1,63 @@
+#pragma once
+/* What the files of the core share and nobody else needs. */
+#include "daemon/base/map.h"
+#include "daemon/core/plan.h"
+
+struct core {
+    struct limits limits;
+    struct list tasks; /* by node, in the order in which they came into memory */
+    struct map by_id;
+    struct map by_name; /* not final ones */
+    size_t tasks_n;
+    int64_t live_n;    /* not final */
+    int64_t running_n; /* with an open turn */
+    int64_t queued_n;
+};
+
+/* ---- task.c ---- */
+struct task *task_new(const char *id);
+struct run *task_run_mut(struct task *t, int64_t n);
+struct call *task_call_mut(struct task *t, int64_t n);
+void steer_free(struct steer *s);
+void note_free(struct note *n);
+void call_free(struct call *c);
+void run_free(struct run *r);
+void task_set_text(char **to, struct str text);
+/* What the core counts of a task; taken off before a change and put on after it. */
+void core_count(struct core *c, const struct task *t, int sign);
+void core_index_name(struct core *c, struct task *t);
+void core_unindex_name(struct core *c, struct task *t);
+
+/* Pending steers that may be delivered before the next request. */
+int64_t task_steers_due(const struct task *t);
+bool call_waits(const struct call *c);
+
+/* ---- decide_*.c ---- */
+void decide_create(const struct core *c, const struct input *in, struct plan *p);
+void decide_steer(const struct core *c, const struct task *t, const struct input *in, struct plan *p);
+void decide_cancel(const struct core *c, const struct task *t, const struct input *in, struct plan *p);
+void decide_pause(const struct task *t, const struct input *in, struct plan *p);
+void decide_resume(const struct task *t, const struct input *in, struct plan *p);
+void decide_model_done(const struct core *c, const struct task *t, const struct input *in, struct plan *p);
+void decide_model_failed(const struct core *c, const struct task *t, const struct input *in, struct plan *p);
+void decide_run_ended(const struct task *t, const struct input *in, struct plan *p);
+void decide_call_yield(const struct task *t, const struct input *in, struct plan *p);
+void decide_input_done(const struct task *t, const struct input *in, struct plan *p);
+void decide_recover(const struct task *t, const struct input *in, struct plan *p);
+void decide_advance(const struct core *c, const struct task *t, const struct input *in, struct plan *p);
+
+/* Shared moves. */
+struct event_task_state *plan_state(struct plan *p, const struct task *t, enum task_state to, struct str reason);
+void plan_by(const struct input *in, struct proto_by *by, bool *has_by);
+/* Answers a call: the event and the item of the context. */
+void plan_result(struct plan *p, const struct call *call, struct str output, int64_t output_bytes, bool is_error);
+void plan_run_ended(struct plan *p, const struct task *t, const struct run *run, const struct run_exit *exit,
+                    const struct run_output *output);
+void plan_turn_end(struct plan *p, const struct task *t, enum turn_outcome outcome, struct str text);
+
+/* ---- text.c: sentences for the model ---- */
+/* `exit` NULL: it is still running. */
+struct str text_run_result(struct plan *p, const struct run *r, const struct run_exit *exit,
+                           const struct run_output *output);
+struct str text_run_note(struct plan *p, const struct run *r, const struct run_exit *exit);
+struct str text_id(struct plan *p, char letter, int64_t n);

@@ -1,0 +1,96 @@
+/* The sentences that agentd itself says to the model: results of calls and notes. They state facts that the model needs and cannot
+ * see otherwise; they never guess. */
+#include "daemon/core/internal.h"
+
+#include <inttypes.h>
+
+struct str text_id(struct plan *p, char letter, int64_t n)
+{
+    return plan_printf(p, "%c%" PRId64, letter, n);
+}
+
+static void put_seconds(struct buf *b, int64_t ms)
+{
+    buf_printf(b, "%" PRId64 ".%" PRId64 " s", ms / 1000, ms % 1000 / 100);
+}
+
+static void put_doubt(struct buf *b, const struct run *r, struct str detail)
+{
+    char at[CLOCK_TEXT_SIZE];
+    clock_format(r->started_wall_ms, at);
+    buf_printf(b,
+               "IN DOUBT: agentd lost this process and does not know whether, or how far, it ran. It was not started "
+               "again. Check what it did before you repeat it.\nCommand: %.4000s\nStarted: %s\n",
+               r->command, at);
+    if (detail.n)
+        buf_printf(b, "Known: %.*s\n", STR_ARG(detail));
+}
+
+static void put_end(struct buf *b, const struct run *r, const struct run_exit *e)
+{
+    switch (e->outcome) {
+    case RUN_OUTCOME_NOT_STARTED:
+        buf_printf(b, "The process could not be started: %.*s\n", STR_ARG(e->detail));
+        return;
+    case RUN_OUTCOME_IN_DOUBT:
+        put_doubt(b, r, e->detail);
+        return;
+    case RUN_OUTCOME_DONE:
+    case RUN_OUTCOME_KILLED:
+        break;
+    }
+    if (e->has_signal)
+        buf_printf(b, "Process was ended by signal %" PRId64, e->signal);
+    else
+        buf_printf(b, "Process exited with code %" PRId64, e->exit_code);
+    buf_puts(b, " after ");
+    put_seconds(b, e->duration_ms);
+    buf_puts(b, ".\n");
+}
+
+static void put_output(struct buf *b, const struct run_output *o)
+{
+    if (o->covered == 0 && o->text.n == 0) {
+        buf_puts(b, "(no new output)");
+        return;
+    }
+    buf_puts(b, "Output:\n");
+    buf_str(b, o->text);
+}
+
+struct str text_run_result(struct plan *p, const struct run *r, const struct run_exit *exit,
+                           const struct run_output *output)
+{
+    struct buf b = {0};
+    if (r->program != RUN_PROGRAM_SHELL && exit && exit->outcome == RUN_OUTCOME_DONE) {
+        if (output->has_image)
+            buf_printf(&b, "The image %.*s (%.*s, %" PRId64 " bytes) follows.", STR_ARG(output->image.path),
+                       STR_ARG(output->image.media_type), output->image.bytes);
+        else
+            buf_str(&b, output->text);
+        return plan_take(p, &b);
+    }
+    if (exit) {
+        put_end(&b, r, exit);
+    } else {
+        buf_printf(&b, "Process is still running after ");
+        int64_t ms = p->now->wall_ms - r->started_wall_ms;
+        put_seconds(&b, ms > 0 ? ms : 0);
+        buf_printf(&b, ", as session %" PRId64 ". Read on, or send it input, with write_stdin.\n", r->n);
+    }
+    put_output(&b, output);
+    return plan_take(p, &b);
+}
+
+struct str text_run_note(struct plan *p, const struct run *r, const struct run_exit *exit)
+{
+    struct buf b = {0};
+    buf_printf(&b, "Session %" PRId64 " (%.200s) has ended. ", r->n, r->command);
+    put_end(&b, r, exit);
+    int64_t unread = exit->output_bytes - r->seen_bytes;
+    if (unread > 0)
+        buf_printf(&b, "It has %" PRId64 " bytes of output that you have not read: write_stdin with session_id %" PRId64
+                       " and no chars returns them.",
+                   unread, r->n);
+    return plan_take(p, &b);
+}
