@@ -30,7 +30,8 @@ enum {
  * state folder. Sets PRAGMAs as DESIGN says; refuses a newer schema with STORE_E_NEWER. Before a migration of an
  * existing database it makes a copy of it beside it. */
 int store_open(const char *dir, uv_loop_t *loop, struct store **ret, struct buf *error);
-/* Waits for the batch that is under way, checkpoints, closes. No callback is called any more. */
+/* Waits for the batch that is under way, checkpoints, closes. No callback is called any more. The loop has to turn once
+ * more for the last of its memory to go. Not from within a callback of a walk. */
 void store_close(struct store *s);
 
 /* ---- writing: everything in a batch is committed in one transaction ---- */
@@ -68,21 +69,30 @@ void store_batch_meta(struct store_batch *b, const char *name, struct str value)
  * batch, except on STORE_E_FULL, where it is handed back to be committed again. One batch at a time. */
 typedef void store_done_cb(void *arg, int status, struct store_batch *batch, const char *error);
 void store_commit(struct store *s, struct store_batch *batch, store_done_cb *done, void *arg);
-/* The same, waiting; for start and stop only. */
+/* The same, waiting; for start and stop only. Takes the batch, except on STORE_E_FULL. A commit that is under way goes first,
+ * and if it fails this one fails with it. */
 int store_commit_wait(struct store *s, struct store_batch *batch, struct buf *error);
+/* The disk was full and there is no room yet for the reserve that was given back then: what runs may go on, nothing new should
+ * be admitted. The store looks for room by itself. */
+bool store_disk_low(const struct store *s);
 
 /* ---- reading: what is committed, on the loop thread ---- */
 
+/* 0 if there is no event; negative if it cannot be read. */
 int64_t store_pos_last(struct store *s);
+/* Appends the value, or STORE_E_NONE. */
 int store_meta(struct store *s, const char *name, struct buf *ret);
 
-/* Calls back once per row, in no order (live) or newest first (page). The row and its bytes live for the call. A
- * negative return ends the walk and is returned. */
+/* Errors of reads: STORE_E_NONE where it says so, else STORE_E_IO or STORE_E_FOREIGN (damaged), with a line in the log. */
+
+/* Calls back once per row, in no order (live) or newest first (page: without `spec`). The row and its bytes live for the call.
+ * A negative return ends the walk and is returned. A callback may call the store, but not start the same walk again. */
 typedef int store_task_cb(void *arg, const struct store_task *row);
 int store_tasks_live(struct store *s, store_task_cb *cb, void *arg);
 /* Tasks older than the task `after` (absent: from the newest), at most `limit`; those that are not live only if
  * updated at or after since_ms. */
 int store_tasks_page(struct store *s, struct str after, int64_t since_ms, int64_t limit, store_task_cb *cb, void *arg);
+/* STORE_E_NONE if there is no such task. */
 int store_task_load(struct store *s, const char *id, store_task_cb *cb, void *arg);
 /* exact id -> name of a live task -> latest task of that name -> unique id prefix (at least 6 characters) -> "@last".
  * STORE_E_NONE, STORE_E_AMBIGUOUS. */
@@ -103,14 +113,17 @@ int store_events_before(struct store *s, const char *task, int64_t before, int64
 /* Events of all tasks with pos > after, ascending. */
 int store_journal_after(struct store *s, int64_t after, int64_t limit, int64_t bytes, store_event_cb *cb, void *arg);
 
-/* Appends element 0, then the others separated by commas: exactly the bytes of a prompt without its end. */
+/* Appends element 0, then the others separated by commas (none after element 0): exactly the bytes of a prompt without its
+ * end. STORE_E_NONE if nothing is stored of that epoch. */
 int store_context_read(struct store *s, const char *task, int64_t epoch, struct buf *ret);
 
 /* The answer to a key, or STORE_E_NONE. */
 int store_key_find(struct store *s, const char *key, struct buf *ret_digest, struct buf *ret_result);
 
-/* Makes a consistent copy at `path` (sqlite3_backup on the journal thread, in slices), synced and renamed in place. */
+/* Makes a consistent copy at `path` (sqlite3_backup on the journal thread, in slices), synced and renamed in place. Whole in
+ * one file: content that is in files is taken back into its rows. A failure says nothing about the journal. */
 typedef void store_backup_cb(void *arg, int status, const char *error);
 void store_backup(struct store *s, const char *path, store_backup_cb *done, void *arg);
-/* PRAGMA quick_check; 0 or STORE_E_FOREIGN with the first finding. */
+/* PRAGMA quick_check, and whether each file that a row names is there; 0 or STORE_E_FOREIGN with the first finding. Takes
+ * seconds on a large database. */
 int store_check(struct store *s, struct buf *error);

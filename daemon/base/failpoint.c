@@ -1,0 +1,31 @@
+#include "failpoint.h"
+
+#ifdef AGENTD_FAILPOINTS
+
+#include "str.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+void failpoint_hit(const char *name)
+{
+    static atomic_long hits;
+    const char *armed = getenv("AGENTD_FAILPOINT");
+    if (!armed)
+        return;
+    const char *colon = strchr(armed, ':');
+    struct str wanted = colon ? str_n(armed, (size_t)(colon - armed)) : str_of(armed);
+    if (!str_eqz(wanted, name))
+        return;
+    long nth = colon ? strtol(colon + 1, NULL, 10) : 1;
+    if (atomic_fetch_add(&hits, 1) + 1 == nth)
+        raise(SIGKILL);
+}
+
+#else
+
+/* ISO C wants something in every file. */
+typedef int failpoint_not_compiled_in;
+
+#endif

@@ -1,0 +1,254 @@
+#include "journal.h"
+
+#include "daemon/base/failpoint.h"
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/store/commit.h"
+
+#include <stdlib.h>
+
+/* The write-ahead log, in pages of 4 KiB: when it is copied back while nobody waits, when even if somebody does, and
+ * when readers are waited for so that it starts again from its beginning. It stays below 64 MB. */
+#define JOURNAL_PAGES_IDLE 4000
+#define JOURNAL_PAGES_BUSY 8000
+#define JOURNAL_PAGES_MAX 12000
+
+#define JOURNAL_QUIET_NS 20000000ull       /* without work for so long is idle */
+#define JOURNAL_ROOM_NS 2000000000ull      /* between looks for room when the ballast is missing */
+#define JOURNAL_READERS_MS 500             /* a page is read in far less */
+#define JOURNAL_BUSY_MS 5000
+
+/* Called by SQLite after each commit. */
+static int journal_log_grew(void *arg, sqlite3 *h, const char *name, int pages)
+{
+    (void)h;
+    (void)name;
+    ((struct journal *)arg)->log_pages = pages;
+    return SQLITE_OK;
+}
+
+static void journal_break(struct journal *j, struct str why)
+{
+    if (!j->broken.n)
+        buf_str(&j->broken, why);
+}
+
+/* Whatever comes of it, the next try waits for the next commit, which tells the size of the log again. */
+static void journal_checkpoint(struct journal *j, int mode)
+{
+    if (mode == SQLITE_CHECKPOINT_RESTART)
+        sqlite3_busy_timeout(j->db.h, JOURNAL_READERS_MS);
+    int rc = sqlite3_wal_checkpoint_v2(j->db.h, "main", mode, NULL, NULL);
+    j->log_pages = 0;
+    if (rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED) {
+        CLEANUP(buf_free) struct buf error = {0};
+        db_explain(&j->db, "cannot checkpoint the journal", &error);
+        if (db_failure(&j->db) == STORE_E_FULL)
+            log_warn("%s", buf_cstr(&error)); /* nothing is lost, the log keeps it; commits will say that the disk is full */
+        else
+            journal_break(j, buf_view(&error));
+    }
+    sqlite3_busy_timeout(j->db.h, JOURNAL_BUSY_MS);
+    FAILPOINT("store.after_checkpoint");
+}
+
+static void journal_run_job(struct journal *j, struct journal_job *job)
+{
+    if (j->broken.n) {
+        job->status = STORE_E_IO;
+        buf_str(&job->error, buf_view(&j->broken));
+        return;
+    }
+    job->status = commit_batch(&j->db, j->blobs, job->batch, &job->error);
+    if (job->status == STORE_E_FULL) {
+        ballast_drop(&j->ballast);
+        j->room_at = uv_hrtime() + JOURNAL_ROOM_NS;
+    } else if (job->status) {
+        journal_break(j, buf_view(&job->error));
+    }
+}
+
+static bool journal_short(const struct journal *j)
+{
+    return atomic_load(&j->ballast.missing);
+}
+
+static void journal_look_for_room(struct journal *j)
+{
+    if (!journal_short(j) || uv_hrtime() < j->room_at)
+        return;
+    ballast_restore(&j->ballast);
+    j->room_at = uv_hrtime() + JOURNAL_ROOM_NS;
+}
+
+/* What comes due under load as well. */
+static void journal_after_job(struct journal *j)
+{
+    journal_look_for_room(j);
+    if (j->broken.n)
+        return;
+    if (j->log_pages >= JOURNAL_PAGES_MAX)
+        journal_checkpoint(j, SQLITE_CHECKPOINT_RESTART);
+    else if (j->log_pages >= JOURNAL_PAGES_BUSY)
+        journal_checkpoint(j, SQLITE_CHECKPOINT_PASSIVE);
+}
+
+static void journal_run_backup(struct journal *j, struct journal_backup *b, bool *ret_over)
+{
+    *ret_over = false;
+    if (!b->work)
+        b->status = backup_begin(&j->db, b->path, &b->work, &b->error);
+    if (!b->status)
+        b->status = backup_slice(b->work, j->blobs, ret_over, &b->error);
+    if (!b->status && !*ret_over)
+        return;
+    *ret_over = true;
+    backup_free(b->work);
+    b->work = NULL;
+}
+
+/* What is done only when there is nothing else to do. */
+static void journal_run_idle(struct journal *j)
+{
+    if (j->log_pages >= JOURNAL_PAGES_IDLE && !j->broken.n)
+        journal_checkpoint(j, SQLITE_CHECKPOINT_PASSIVE);
+    journal_look_for_room(j);
+}
+
+/* Waits for work, or for the time of the next idle duty: an idle thread without one does not wake up. */
+static void journal_rest(struct journal *j)
+{
+    uint64_t ns = j->log_pages >= JOURNAL_PAGES_IDLE ? JOURNAL_QUIET_NS : journal_short(j) ? JOURNAL_ROOM_NS : 0;
+    if (!ns) {
+        uv_cond_wait(&j->work, &j->mutex);
+    } else if (uv_cond_timedwait(&j->work, &j->mutex, ns) == UV_ETIMEDOUT) {
+        uv_mutex_unlock(&j->mutex);
+        journal_run_idle(j);
+        uv_mutex_lock(&j->mutex);
+    }
+}
+
+static void journal_next_job(struct journal *j)
+{
+    struct journal_job *job = LIST_ENTRY(j->jobs.next, struct journal_job, node);
+    uv_mutex_unlock(&j->mutex);
+    journal_run_job(j, job);
+    uv_mutex_lock(&j->mutex);
+    list_remove(&job->node);
+    job->over = true;
+    uv_cond_broadcast(&j->done);
+    j->notify(j->notify_arg);
+    uv_mutex_unlock(&j->mutex);
+    journal_after_job(j);
+    uv_mutex_lock(&j->mutex);
+}
+
+static void journal_next_backup(struct journal *j)
+{
+    struct journal_backup *backup = LIST_ENTRY(j->backups.next, struct journal_backup, node);
+    bool over;
+    uv_mutex_unlock(&j->mutex);
+    journal_run_backup(j, backup, &over);
+    uv_mutex_lock(&j->mutex);
+    if (!over)
+        return;
+    list_remove(&backup->node);
+    backup->over = true;
+    j->notify(j->notify_arg);
+}
+
+static void journal_main(void *arg)
+{
+    struct journal *j = arg;
+    uv_mutex_lock(&j->mutex);
+    for (;;) {
+        if (!list_empty(&j->jobs))
+            journal_next_job(j);
+        else if (j->stopping)
+            break;
+        else if (!list_empty(&j->backups))
+            journal_next_backup(j);
+        else
+            journal_rest(j);
+    }
+    uv_mutex_unlock(&j->mutex);
+}
+
+void journal_start(struct journal *j)
+{
+    list_init(&j->jobs);
+    list_init(&j->backups);
+    sqlite3_wal_hook(j->db.h, journal_log_grew, j);
+    int rc = uv_mutex_init(&j->mutex);
+    rc = rc ? rc : uv_cond_init(&j->work);
+    rc = rc ? rc : uv_cond_init(&j->done);
+    rc = rc ? rc : uv_thread_create(&j->thread, journal_main, j);
+    if (rc) {
+        log_error("cannot start the journal's thread: %s", uv_strerror(rc));
+        abort();
+    }
+}
+
+void journal_stop(struct journal *j)
+{
+    uv_mutex_lock(&j->mutex);
+    j->stopping = true;
+    uv_cond_signal(&j->work);
+    uv_mutex_unlock(&j->mutex);
+    uv_thread_join(&j->thread);
+    struct journal_backup *backup;
+    LIST_EACH (backup, &j->backups, struct journal_backup, node)
+        backup_free(backup->work);
+    if (!j->broken.n)
+        journal_checkpoint(j, SQLITE_CHECKPOINT_TRUNCATE);
+    else /* in doubt: the next start reads what is there */
+        sqlite3_db_config(j->db.h, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    db_close(&j->db);
+    buf_free(&j->broken);
+    uv_cond_destroy(&j->done);
+    uv_cond_destroy(&j->work);
+    uv_mutex_destroy(&j->mutex);
+}
+
+void journal_submit(struct journal *j, struct journal_job *job)
+{
+    job->over = false;
+    job->status = 0;
+    buf_clear(&job->error);
+    uv_mutex_lock(&j->mutex);
+    list_append(&j->jobs, &job->node);
+    uv_cond_signal(&j->work);
+    uv_mutex_unlock(&j->mutex);
+}
+
+void journal_wait(struct journal *j, struct journal_job *job)
+{
+    uv_mutex_lock(&j->mutex);
+    while (!job->over)
+        uv_cond_wait(&j->done, &j->mutex);
+    uv_mutex_unlock(&j->mutex);
+}
+
+bool journal_over(struct journal *j, const struct journal_job *job)
+{
+    uv_mutex_lock(&j->mutex);
+    bool over = job->over;
+    uv_mutex_unlock(&j->mutex);
+    return over;
+}
+
+void journal_submit_backup(struct journal *j, struct journal_backup *backup)
+{
+    uv_mutex_lock(&j->mutex);
+    list_append(&j->backups, &backup->node);
+    uv_cond_signal(&j->work);
+    uv_mutex_unlock(&j->mutex);
+}
+
+bool journal_backup_over(struct journal *j, const struct journal_backup *backup)
+{
+    uv_mutex_lock(&j->mutex);
+    bool over = backup->over;
+    uv_mutex_unlock(&j->mutex);
+    return over;
+}

@@ -1,0 +1,59 @@
+#pragma once
+/* The thread that writes: takes one batch after the other from a queue, commits it, checkpoints when the log has grown
+ * and nobody waits, makes backups in slices between commits. It knows no loop: it reports through `notify`, which is
+ * called on its own thread. */
+#include "daemon/base/list.h"
+#include "daemon/store/backup.h"
+#include "daemon/store/ballast.h"
+#include "daemon/store/batch.h"
+
+#include <uv.h>
+
+/* One commit. Owned by who submits it, untouched by him until `over`. */
+struct journal_job {
+    struct list node;
+    struct store_batch *batch;
+    bool over;
+    int status;
+    struct buf error;
+};
+
+struct journal_backup {
+    struct list node;
+    char *path;
+    struct backup *work; /* NULL: not begun */
+    bool over;
+    int status;
+    struct buf error;
+};
+
+struct journal {
+    struct db db;
+    const struct blobs *blobs;
+    struct ballast ballast;
+    void (*notify)(void *arg); /* a job or a backup is over */
+    void *notify_arg;
+
+    uv_thread_t thread;
+    uv_mutex_t mutex; /* guards the two lists, `stopping`, and `over` */
+    uv_cond_t work, done;
+    struct list jobs, backups; /* those that are not over */
+    bool stopping;
+
+    /* Of the thread alone: */
+    int log_pages; /* in the write-ahead log since its last complete checkpoint */
+    uint64_t room_at; /* when to look for room again if the ballast is missing: uv_hrtime() */
+    struct buf broken; /* why no commit is possible any more */
+};
+
+/* Takes the connection over, which nobody else may use from now on. `log_pages`: as found. */
+void journal_start(struct journal *j);
+/* Finishes the commits that were submitted, drops backups, checkpoints, closes the connection. */
+void journal_stop(struct journal *j);
+
+void journal_submit(struct journal *j, struct journal_job *job);
+/* Blocks until it is over. */
+void journal_wait(struct journal *j, struct journal_job *job);
+bool journal_over(struct journal *j, const struct journal_job *job);
+void journal_submit_backup(struct journal *j, struct journal_backup *backup);
+bool journal_backup_over(struct journal *j, const struct journal_backup *backup);

@@ -1,0 +1,271 @@
+#include "store.h"
+
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/store/files.h"
+#include "daemon/store/migrate.h"
+#include "daemon/store/state.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct store_backup {
+    struct list node;
+    struct journal_backup work;
+    store_backup_cb *done;
+    void *arg;
+};
+
+static void store_notify(void *arg)
+{
+    uv_async_send(&((struct store *)arg)->async);
+}
+
+/* The loop is kept alive by what is under way, not by the store as such. */
+static void store_hold_loop(struct store *s)
+{
+    if (s->committing || !list_empty(&s->backups))
+        uv_ref((uv_handle_t *)&s->async);
+    else
+        uv_unref((uv_handle_t *)&s->async);
+}
+
+static void store_report_commit(struct store *s)
+{
+    if (!s->committing || !journal_over(&s->journal, &s->job))
+        return;
+    struct store_batch *batch = s->job.batch;
+    CLEANUP(buf_free) struct buf error = s->job.error;
+    s->job.error = (struct buf){0};
+    s->committing = false;
+    store_hold_loop(s);
+    if (s->job.status != STORE_E_FULL) {
+        store_batch_free(batch);
+        batch = NULL;
+    }
+    s->done(s->done_arg, s->job.status, batch, buf_cstr(&error));
+}
+
+static void store_backup_free(struct store_backup *b)
+{
+    list_remove(&b->node);
+    buf_free(&b->work.error);
+    mem_free(b->work.path);
+    mem_free(b);
+}
+
+/* They end in the order in which they began. */
+static bool store_report_backup(struct store *s)
+{
+    if (s->closed || list_empty(&s->backups))
+        return false;
+    struct store_backup *b = LIST_ENTRY(s->backups.next, struct store_backup, node);
+    if (!journal_backup_over(&s->journal, &b->work))
+        return false;
+    list_remove(&b->node);
+    store_hold_loop(s);
+    b->done(b->arg, b->work.status, buf_cstr(&b->work.error));
+    store_backup_free(b);
+    return true;
+}
+
+static void store_report_cb(uv_async_t *async)
+{
+    struct store *s = async->data;
+    if (!s->closed)
+        store_report_commit(s);
+    while (store_report_backup(s))
+        ;
+}
+
+/* ---- opening ---- */
+
+/* Made by hand so that only the owner can read it; SQLite gives its other files the same mode. */
+static int store_make_file(int folder, struct buf *error)
+{
+    int fd = openat(folder, "agentd.db", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int rc = fd < 0 && errno != EEXIST ? -errno : 0;
+    if (fd >= 0)
+        close(fd);
+    if (rc)
+        buf_printf(error, "cannot create agentd.db in the state folder: %s", strerror(-rc));
+    return !rc ? 0 : files_full(rc) ? STORE_E_FULL : STORE_E_IO;
+}
+
+static int store_open_folder(struct store *s, const char *dir, struct buf *error)
+{
+    int rc = files_open_folder(AT_FDCWD, dir, &s->folder);
+    if (!rc)
+        rc = blobs_open(&s->blobs, s->folder);
+    if (rc)
+        buf_printf(error, "cannot open the state folder %s: %s", dir, strerror(-rc));
+    return !rc ? 0 : files_full(rc) ? STORE_E_FULL : STORE_E_IO;
+}
+
+/* Nothing in an existing file is changed before it is known to be ours and of a schema that this program knows. */
+static int store_open_writer(struct db *db, const char *path, struct buf *error)
+{
+    int64_t version;
+    int status = db_open(db, path, 0, error);
+    if (status)
+        return status;
+    status = migrate_check(db, migrations, migrations_n, &version, error);
+    if (!status)
+        status = db_make_writer(db, error);
+    if (!status)
+        status = migrate_run(db, path, migrations, migrations_n, version, error);
+    return status;
+}
+
+static int store_open_reader(struct db *db, const char *path, struct buf *error)
+{
+    int status = db_open(db, path, 0, error);
+    return status ? status : db_make_reader(db, error);
+}
+
+static int store_sync_folder(struct store *s, struct buf *error)
+{
+    int rc = files_sync_folder(s->folder);
+    if (rc)
+        buf_printf(error, "cannot sync the state folder: %s", strerror(-rc));
+    return rc ? STORE_E_IO : 0;
+}
+
+/* The log that an unclean end left behind counts as grown: it is copied back when there is nothing else to do. */
+static int store_log_pages(const struct store *s)
+{
+    struct stat st;
+    return fstatat(s->folder, "agentd.db-wal", &st, 0) < 0 ? 0 : (int)(st.st_size / 4096);
+}
+
+static int store_open_all(struct store *s, const char *dir, struct buf *error)
+{
+    CLEANUP(buf_free) struct buf path = {0};
+    buf_printf(&path, "%s/agentd.db", dir);
+    int status = store_open_folder(s, dir, error);
+    if (!status)
+        status = store_make_file(s->folder, error);
+    if (!status)
+        status = store_open_writer(&s->journal.db, buf_cstr(&path), error);
+    if (!status)
+        status = store_open_reader(&s->reader, buf_cstr(&path), error);
+    return status ? status : store_sync_folder(s, error);
+}
+
+static void store_free(struct store *s)
+{
+    db_close(&s->reader);
+    db_close(&s->journal.db);
+    if (s->blobs.folder >= 0)
+        blobs_close(&s->blobs);
+    if (s->folder >= 0)
+        close(s->folder);
+    buf_free(&s->job.error);
+    mem_free(s);
+}
+
+static void store_start(struct store *s, uv_loop_t *loop)
+{
+    int rc = uv_async_init(loop, &s->async, store_report_cb);
+    assert(rc == 0);
+    (void)rc;
+    s->async.data = s;
+    store_hold_loop(s);
+    ballast_open(&s->journal.ballast, s->folder);
+    s->journal.blobs = &s->blobs;
+    s->journal.notify = store_notify;
+    s->journal.notify_arg = s;
+    s->journal.log_pages = store_log_pages(s);
+    journal_start(&s->journal);
+}
+
+int store_open(const char *dir, uv_loop_t *loop, struct store **ret, struct buf *error)
+{
+    buf_clear(error);
+    if (sodium_init() < 0) {
+        buf_puts(error, "libsodium cannot be initialised");
+        return STORE_E_IO;
+    }
+    struct store *s = MEM_NEW(struct store);
+    s->folder = s->blobs.folder = -1;
+    list_init(&s->backups);
+    int status = store_open_all(s, dir, error);
+    if (status) {
+        store_free(s);
+        return status;
+    }
+    store_start(s, loop);
+    *ret = s;
+    return 0;
+}
+
+static void store_closed_cb(uv_handle_t *async)
+{
+    store_free(async->data);
+}
+
+void store_close(struct store *s)
+{
+    s->closed = true;
+    db_close(&s->reader); /* first, so that the last checkpoint is alone */
+    journal_stop(&s->journal);
+    if (s->committing)
+        store_batch_free(s->job.batch);
+    while (!list_empty(&s->backups))
+        store_backup_free(LIST_ENTRY(s->backups.next, struct store_backup, node));
+    uv_close((uv_handle_t *)&s->async, store_closed_cb);
+}
+
+/* ---- writing ---- */
+
+void store_commit(struct store *s, struct store_batch *batch, store_done_cb *done, void *arg)
+{
+    assert(!s->committing);
+    s->committing = true;
+    s->done = done;
+    s->done_arg = arg;
+    s->job.batch = batch;
+    store_hold_loop(s);
+    journal_submit(&s->journal, &s->job);
+}
+
+int store_commit_wait(struct store *s, struct store_batch *batch, struct buf *error)
+{
+    if (s->committing) {
+        journal_wait(&s->journal, &s->job);
+        if (s->job.status) {
+            buf_printf(error, "the commit before it failed: %s", buf_cstr(&s->job.error));
+            if (s->job.status != STORE_E_FULL)
+                store_batch_free(batch);
+            return s->job.status;
+        }
+    }
+    struct journal_job job = {.batch = batch};
+    journal_submit(&s->journal, &job);
+    journal_wait(&s->journal, &job);
+    buf_str(error, buf_view(&job.error));
+    buf_free(&job.error);
+    if (job.status != STORE_E_FULL)
+        store_batch_free(batch);
+    return job.status;
+}
+
+bool store_disk_low(const struct store *s)
+{
+    return atomic_load(&s->journal.ballast.missing);
+}
+
+void store_backup(struct store *s, const char *path, store_backup_cb *done, void *arg)
+{
+    struct store_backup *b = MEM_NEW(struct store_backup);
+    b->done = done;
+    b->arg = arg;
+    b->work.path = mem_strdup(path);
+    list_append(&s->backups, &b->node);
+    store_hold_loop(s);
+    journal_submit_backup(&s->journal, &b->work);
+}
