@@ -1,0 +1,345 @@
+/* agentd-supervise: starts agentd in the background and starts it again when it ends abnormally, where
+ * systemd does not do it.
+ *
+ *     agentd-supervise --agentd PATH [--log FILE] -- ARGS...
+ *
+ * It holds nothing that could be lost: no state, no lock, no socket. If it is killed the daemon goes on, only
+ * that nobody starts it again but the next agentctl. It returns to its caller when the daemon serves (see
+ * lifecycle_ready()), or with the daemon's own exit status and words when that ended for good instead.
+ * Deliberately not here: whether a daemon should run. */
+#include "daemon/base/log.h"
+#include "daemon/lifecycle.h"
+#include "daemon/supervisor/folders.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BACKOFF_MS_MIN 100
+#define BACKOFF_MS_MAX 30000
+#define HEALTHY_MS 60000 /* a life this long makes the back-off begin anew */
+#define RESTART_LIFE_MS                                                                                      \
+    1000               /* a life shorter than this that ends in a wish to restart may be part of a loop: */
+#define RESTARTS_MAX 3 /* so many of them are granted at once, further ones wait like a crash */
+#define READY_MS_MAX 30000    /* the caller goes its way then; the daemon may be migrating a large database */
+#define LOG_BYTES_MAX 8388608 /* at a start of the daemon a log beyond this becomes FILE.1 */
+#define EXEC_FAILED 127
+#define READY_FD 3 /* the other end of the caller's pipe; nobody listens there once the caller has gone */
+#define READY_FD_TEXT "3"
+
+struct supervisor {
+    const char *agentd; /* absolute */
+    const char *log;    /* absolute, or NULL */
+    char **args;        /* of the daemon, args[0] and NULL included */
+    int64_t backoff_ms;
+    int restarts; /* in a row, each asked for after a short life */
+    bool ending;  /* we were told to end */
+    pid_t child;
+    int64_t started_ms;
+};
+
+static int64_t now_ms(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_BOOTTIME, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* ---- arguments ---- */
+
+static const char usage[] =
+    "usage: agentd-supervise --agentd PATH [--log FILE] -- ARGS...\n"
+    "Runs `PATH ARGS...` in the background and starts it again after an abnormal end.\n"
+    "Paths in ARGS must be absolute: the background has no folder of the caller's.\n"
+    "example: agentd-supervise --agentd /usr/bin/agentd --log ~/.local/state/agentd/agentd.log --\n";
+
+static _Noreturn void fail(int status, const char *what, const char *why)
+{
+    dprintf(STDERR_FILENO, "agentd-supervise: %s: %s\n", what, why);
+    exit(status);
+}
+
+/* Not realpath(): when an update turns a symbolic link over, the next start is to follow it. */
+static const char *absolute(const char *path)
+{
+    static char cwd[PATH_MAX];
+    char *text = NULL;
+    if (path[0] == '/')
+        return path;
+    if (!getcwd(cwd, sizeof cwd) || asprintf(&text, "%s/%s", cwd, path) < 0)
+        fail(LIFECYCLE_EXIT_USAGE, path, "the current folder is gone; give an absolute path");
+    return text;
+}
+
+static void read_args(struct supervisor *s, int argc, char **argv)
+{
+    int i = 1;
+    for (; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "--agentd") == 0 && i + 1 < argc) {
+            s->agentd = absolute(argv[++i]);
+        } else if (strcmp(argv[i], "--log") == 0 && i + 1 < argc) {
+            s->log = absolute(argv[++i]);
+        } else {
+            bool help = strcmp(argv[i], "--help") == 0;
+            dprintf(help ? STDOUT_FILENO : STDERR_FILENO, "%s", usage);
+            exit(help ? 0 : LIFECYCLE_EXIT_USAGE);
+        }
+    }
+    if (i == argc || !s->agentd) {
+        dprintf(STDERR_FILENO, "%s", usage);
+        exit(LIFECYCLE_EXIT_USAGE);
+    }
+    s->args = argv + i; /* `--` gives its place to the program's name */
+    s->args[0] = (char *)(uintptr_t)s->agentd;
+    if (access(s->agentd, X_OK) < 0)
+        fail(LIFECYCLE_EXIT_USAGE, s->agentd, strerror(errno));
+}
+
+/* ---- the log ---- */
+
+static int open_log_file(const char *log)
+{
+    return open(log, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0600);
+}
+
+/* While there is a caller to tell. */
+static void check_log(const char *log)
+{
+    char *folder = strdup(log);
+    char *slash = folder ? strrchr(folder, '/') : NULL;
+    if (slash && slash > folder) {
+        *slash = 0;
+        if (folders_make(folder) < 0)
+            fail(LIFECYCLE_EXIT_STATE, folder, strerror(errno));
+    }
+    free(folder);
+    int fd = open_log_file(log);
+    if (fd < 0)
+        fail(LIFECYCLE_EXIT_STATE, log, strerror(errno));
+    close(fd);
+}
+
+static void rotate_log(const char *log)
+{
+    struct stat st;
+    char *old = NULL;
+    if (lstat(log, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > LOG_BYTES_MAX &&
+        asprintf(&old, "%s.1", log) > 0) {
+        if (rename(log, old) < 0)
+            log_warn("the log could not be renamed to %s: %s", old, strerror(errno));
+    }
+    free(old);
+}
+
+/* Makes the log (or /dev/null) the standard output and error. -1 and errno if it cannot be opened. */
+static int open_log(const char *log)
+{
+    if (log)
+        rotate_log(log);
+    int fd = log ? open_log_file(log) : open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    int rc = dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0 ? -1 : 0;
+    if (fd > STDERR_FILENO)
+        close(fd);
+    return rc;
+}
+
+/* ---- the daemon ---- */
+
+static _Noreturn void become_daemon(const struct supervisor *s)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    for (int sig = 1; sig < NSIG; sig++)
+        signal(sig, SIG_DFL);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    setenv(LIFECYCLE_READY_ENV, READY_FD_TEXT, 1);
+    fcntl(READY_FD, F_SETFD, 0);
+    close_range(READY_FD + 1, ~0U, 0);
+    execv(s->agentd, s->args);
+    log_error("agentd-supervise: %s cannot be run: %s", s->agentd, strerror(errno));
+    _exit(EXEC_FAILED);
+}
+
+static int start(struct supervisor *s)
+{
+    if (open_log(s->log) < 0)
+        log_warn("agentd-supervise: %s cannot be opened (%s); its old one is used further", s->log,
+                 strerror(errno));
+    s->started_ms = now_ms();
+    s->child = fork();
+    if (s->child == 0)
+        become_daemon(s);
+    if (s->child < 0)
+        log_error("agentd-supervise: fork: %s", strerror(errno));
+    return s->child < 0 ? -1 : 0;
+}
+
+/* Waits for a signal of `set`, at most so long (negative: for ever). The signal, or 0 when the time is up. */
+static int wait_signal(const sigset_t *set, int64_t timeout_ms)
+{
+    int64_t until = now_ms() + timeout_ms;
+    for (;;) {
+        int64_t left = timeout_ms < 0 ? 3600000 : until - now_ms();
+        if (left <= 0)
+            return 0;
+        int sig = sigtimedwait(set, NULL,
+                               &(struct timespec){.tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000});
+        if (sig > 0)
+            return sig;
+        if (errno != EAGAIN && errno != EINTR)
+            return 0;
+    }
+}
+
+/* Until the daemon has ended; its status as waitpid() gives it. */
+static int wait_child(struct supervisor *s, const sigset_t *set)
+{
+    for (;;) {
+        int status;
+        if (waitpid(s->child, &status, WNOHANG) == s->child)
+            return status;
+        int sig = wait_signal(set, -1);
+        if (sig == SIGTERM || sig == SIGINT) {
+            s->ending = true;
+            kill(s->child, SIGTERM);
+        }
+    }
+}
+
+/* How long to wait before the next start. */
+static int64_t next_delay(struct supervisor *s, int status)
+{
+    int64_t life_ms = now_ms() - s->started_ms;
+    if (life_ms >= HEALTHY_MS)
+        s->backoff_ms = BACKOFF_MS_MIN;
+    bool asked_for = WIFEXITED(status) && WEXITSTATUS(status) == LIFECYCLE_EXIT_RESTART;
+    s->restarts = asked_for && life_ms < RESTART_LIFE_MS ? s->restarts + 1 : 0;
+    if (asked_for && s->restarts <= RESTARTS_MAX)
+        return 0;
+    int64_t delay_ms = s->backoff_ms;
+    s->backoff_ms = s->backoff_ms * 2 < BACKOFF_MS_MAX ? s->backoff_ms * 2 : BACKOFF_MS_MAX;
+    return delay_ms;
+}
+
+static void say_end(int status, int64_t delay_ms)
+{
+    if (WIFSIGNALED(status))
+        log_warn("agentd-supervise: agentd was ended by signal %d; it starts again in %lld ms",
+                 WTERMSIG(status), (long long)delay_ms);
+    else
+        log_warn("agentd-supervise: agentd ended with status %d; it starts again in %lld ms",
+                 WEXITSTATUS(status), (long long)delay_ms);
+}
+
+/* Lives as long as a daemon should run; returns the status of the last one. */
+static int supervise(struct supervisor *s, const sigset_t *set)
+{
+    for (;;) {
+        int status = start(s) < 0 ? LIFECYCLE_EXIT_IO << 8 : wait_child(s, set);
+        if (WIFEXITED(status) && lifecycle_exit_final(WEXITSTATUS(status)))
+            return WEXITSTATUS(status);
+        if (s->ending)
+            return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        int64_t delay_ms = next_delay(s, status);
+        say_end(status, delay_ms);
+        for (int64_t until = now_ms() + delay_ms; delay_ms > 0; delay_ms = until - now_ms()) {
+            int sig = wait_signal(set, delay_ms);
+            if (sig == SIGTERM || sig == SIGINT)
+                return LIFECYCLE_EXIT_OK;
+        }
+    }
+}
+
+/* ---- the two processes ---- */
+
+/* Session leader without a terminal, in no folder of the caller's, with no descriptor but the log and the
+ * word to the caller. */
+static _Noreturn void background(struct supervisor *s, int ready_fd)
+{
+    sigset_t set;
+    setsid();
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGCHLD, SIG_DFL); /* an inherited SIG_IGN would swallow every status */
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    if (chdir("/") < 0)
+        log_warn("agentd-supervise: chdir: %s", strerror(errno));
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (null > STDIN_FILENO)
+        dup2(null, STDIN_FILENO);
+    dup2(ready_fd, READY_FD);
+    fcntl(READY_FD, F_SETFD, FD_CLOEXEC);
+    close_range(READY_FD + 1, ~0U, 0);
+    int status = supervise(s, &set);
+    unsigned char word[2] = {'0', (unsigned char)status};
+    ssize_t ignored = write(READY_FD, word, sizeof word);
+    (void)ignored;
+    exit(status);
+}
+
+/* What the daemon wrote before it gave up is what its user has to read. */
+static void show_log(const char *log, off_t from)
+{
+    char text[4096];
+    int fd = log ? open(log, O_RDONLY | O_CLOEXEC) : -1;
+    for (ssize_t n = 1; fd >= 0 && n > 0; from += n) {
+        n = pread(fd, text, sizeof text, from);
+        if (n > 0 && write(STDERR_FILENO, text, (size_t)n) < 0)
+            break;
+    }
+    if (fd >= 0)
+        close(fd);
+}
+
+/* Until the daemon serves ('1'), has ended for good ('0' and the status), or takes too long. */
+static int foreground(const struct supervisor *s, int fd, off_t log_from)
+{
+    unsigned char word[2] = {0};
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    if (poll(&p, 1, READY_MS_MAX) <= 0) {
+        dprintf(STDERR_FILENO, "agentd-supervise: agentd does not serve yet; see its log%s%s\n",
+                s->log ? " " : "", s->log ? s->log : "");
+        return 0;
+    }
+    if (read(fd, word, sizeof word) < 1 || word[0] != '0')
+        return 0;
+    if (word[1])
+        show_log(s->log, log_from);
+    return word[1];
+}
+
+int main(int argc, char **argv)
+{
+    struct supervisor s = {.backoff_ms = BACKOFF_MS_MIN};
+    struct stat st;
+    int ready[2];
+    read_args(&s, argc, argv);
+    if (s.log)
+        check_log(s.log);
+    off_t log_from = s.log && stat(s.log, &st) == 0 && st.st_size <= LOG_BYTES_MAX ? st.st_size : 0;
+    if (pipe2(ready, O_CLOEXEC) < 0)
+        fail(LIFECYCLE_EXIT_IO, "pipe", strerror(errno));
+    pid_t pid = fork();
+    if (pid < 0)
+        fail(LIFECYCLE_EXIT_IO, "fork", strerror(errno));
+    if (pid == 0) {
+        close(ready[0]);
+        background(&s, ready[1]);
+    }
+    close(ready[1]);
+    return foreground(&s, ready[0], log_from);
+}
