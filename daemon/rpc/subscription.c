@@ -35,6 +35,12 @@ static bool concerns(const struct subscription *s, const char *task)
     return s->task[0] == 0 || strcmp(s->task, task) == 0;
 }
 
+/* Live text follows the events that are published. Who has read ahead of them in the store may hold the end of an item already. */
+static bool wants_live(const struct subscription *s)
+{
+    return s->deltas && !s->lagging && s->pos <= s->conn->rpc->pos;
+}
+
 static void lag(struct subscription *s)
 {
     s->lagging = true;
@@ -46,6 +52,8 @@ static void lag(struct subscription *s)
 static void event(struct subscription *s, const struct pump_event *e, struct str json)
 {
     int64_t at = s->task[0] ? e->seq : e->pos;
+    if (s->scan)
+        conn_touch(s->conn);
     if (s->lagging || !concerns(s, e->task) || at <= s->cursor)
         return;
     size_t queued = conn_queued(s->conn);
@@ -56,6 +64,7 @@ static void event(struct subscription *s, const struct pump_event *e, struct str
         return;
     }
     s->cursor = at;
+    s->pos = e->pos;
     if (e->pos <= s->pos_min)
         return;
     put_event(s, json);
@@ -78,7 +87,7 @@ void subscriptions_live(struct conn *c, struct live_task *t)
     {
         if (!s->deltas || s->lagging || s->scan || !concerns(s, t->id))
             continue;
-        s->scan = !delta_send_task(s, t);
+        s->scan = !wants_live(s) || !delta_send_task(s, t);
         conn_touch(c);
     }
 }
@@ -88,7 +97,7 @@ void subscriptions_run_end(struct conn *c, struct live_task *t, struct live_run 
     struct subscription *s;
     LIST_EACH(s, &c->subscriptions, struct subscription, node)
     {
-        if (!s->deltas || s->lagging || s->scan || !concerns(s, t->id))
+        if (!wants_live(s) || s->scan || !concerns(s, t->id))
             continue;
         delta_send_run_end(s, t, run);
         conn_touch(c);
@@ -108,6 +117,7 @@ static int on_row(void *arg, const struct store_event *row)
     struct subscription *s = page->s;
     page->n++;
     s->cursor = s->task[0] ? row->seq : row->pos;
+    s->pos = row->pos;
     if (row->pos > s->pos_min)
         put_event(s, row->json);
     return 0;
@@ -139,7 +149,7 @@ void subscriptions_feed(struct conn *c)
         list_append(&c->subscriptions, &s->node);
         if (s->lagging)
             feed_page(s);
-        else if (s->scan)
+        else if (s->scan && wants_live(s))
             s->scan = !delta_send_all(s);
     }
 }
@@ -150,7 +160,7 @@ bool subscriptions_hungry(const struct conn *c)
         return false;
     for (const struct list *node = c->subscriptions.next; node != &c->subscriptions; node = node->next) {
         const struct subscription *s = LIST_ENTRY(node, const struct subscription, node);
-        if (s->lagging || s->scan)
+        if (s->lagging || (s->scan && wants_live(s)))
             return true;
     }
     return false;

@@ -21,6 +21,7 @@ struct subscription {
     uint64_t reader; /* of live text */
     char task[TASK_ID_SIZE]; /* empty: all */
     int64_t cursor;  /* seq (with task) or pos of the last event that was written */
+    int64_t pos;     /* of that event; beyond the published ones if it was read from the store before it was published */
     int64_t pos_min; /* events up to here are not wanted */
     bool deltas, lagging;
     bool scan; /* there may be live text that it has not got, besides the news */

@@ -1,0 +1,160 @@
+#include "env.h"
+
+#include "daemon/base/mem.h"
+#include "daemon/base/utf8.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+
+/* A `*` at the end stands for anything. */
+static const char *const allowed[] = {
+    /* who and where */
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TERM", "COLORTERM", "TZ", "TMPDIR", "TEMP",
+    "TMP", "EDITOR", "VISUAL", "PAGER", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_DATA_DIRS",
+    /* languages and their tools */
+    "VIRTUAL_ENV", "CONDA_*", "PYENV_*", "PYTHONPATH", "PYTHONHOME", "PIPENV_ACTIVE", "UV_CACHE_DIR", "POETRY_HOME",
+    "NODE_PATH", "NODE_ENV", "NVM_DIR", "NVM_BIN", "VOLTA_HOME", "PNPM_HOME", "BUN_INSTALL", "DENO_DIR",
+    "GOPATH", "GOROOT", "GOBIN", "GOCACHE", "GOMODCACHE", "GOFLAGS", "GOTOOLCHAIN",
+    "CARGO_HOME", "CARGO_TARGET_DIR", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "RUSTFLAGS",
+    "JAVA_HOME", "JDK_HOME", "MAVEN_HOME", "MAVEN_OPTS", "M2_HOME", "GRADLE_HOME", "GRADLE_USER_HOME", "ANDROID_HOME",
+    "ANDROID_SDK_ROOT", "GEM_HOME", "GEM_PATH", "RBENV_ROOT", "RUBYLIB", "PERL5LIB", "DOTNET_ROOT", "SDKMAN_DIR",
+    "ASDF_DIR", "ASDF_DATA_DIR",
+    /* building */
+    "PKG_CONFIG_PATH", "LD_LIBRARY_PATH", "LIBRARY_PATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "CPATH", "CC", "CXX",
+    "CPP", "LD", "AR", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "MAKEFLAGS", "CMAKE_PREFIX_PATH", "CMAKE_GENERATOR",
+    "CMAKE_BUILD_PARALLEL_LEVEL", "CCACHE_DIR", "MANPATH", "INFOPATH", "NIX_PATH", "NIX_PROFILES",
+};
+
+static const char *const secret[] = {"KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"};
+
+static bool looks_secret(struct str name)
+{
+    for (size_t i = 0; i < sizeof secret / sizeof *secret; i++) {
+        size_t n = strlen(secret[i]);
+        for (size_t at = 0; at + n <= name.n; at++) {
+            if (strncasecmp(name.p + at, secret[i], n) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static bool matches(struct str name, const char *pattern)
+{
+    size_t n = strlen(pattern);
+    if (pattern[n - 1] == '*')
+        return name.n >= n - 1 && memcmp(name.p, pattern, n - 1) == 0;
+    return str_eqz(name, pattern);
+}
+
+static bool name_valid(struct str name)
+{
+    for (size_t i = 0; i < name.n; i++) {
+        char c = name.p[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+        if (!letter && !(i > 0 && c >= '0' && c <= '9'))
+            return false;
+    }
+    return name.n > 0;
+}
+
+bool env_allowed(struct str name)
+{
+    if (!name_valid(name) || looks_secret(name))
+        return false;
+    for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++) {
+        if (matches(name, allowed[i]))
+            return true;
+    }
+    return false;
+}
+
+/* ---- reading ---- */
+
+struct env {
+    char **p;
+    size_t n;
+    size_t bytes;
+};
+
+static void add(struct env *env, const char *name, struct str value)
+{
+    struct buf line = {0};
+    buf_puts(&line, name);
+    buf_putc(&line, '=');
+    buf_str(&line, value);
+    env->bytes += line.n + 1;
+    env->p = mem_realloc(env->p, (env->n + 2) * sizeof *env->p);
+    env->p[env->n++] = buf_take(&line, NULL);
+    env->p[env->n] = NULL;
+}
+
+static int add_member(struct env *env, const char *name, const json_t *value, struct buf *error)
+{
+    struct str text = str_n(json_string_value(value), json_string_length(value));
+    if (!json_is_string(value) || memchr(text.p, 0, text.n)) {
+        buf_printf(error, "\"env\": the value of \"%.64s\" must be a string without U+0000", name);
+        return -1;
+    }
+    if (!env_allowed(str_of(name)))
+        return 0;
+    add(env, name, text);
+    if (env->n <= ENV_NAMES_MAX && env->bytes <= ENV_BYTES_MAX)
+        return 0;
+    buf_printf(error, "\"env\" may hold %d names and %d bytes; send less of the environment", ENV_NAMES_MAX,
+               ENV_BYTES_MAX);
+    return -1;
+}
+
+static int add_members(struct env *env, const json_t *json, struct buf *error)
+{
+    if (!json_is_object(json)) {
+        buf_puts(error, "\"env\" must be an object of strings");
+        return -1;
+    }
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)json, name, value)
+    {
+        if (add_member(env, name, value, error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void add_default(struct env *env, const char *name, const char *otherwise)
+{
+    size_t n = strlen(name);
+    for (size_t i = 0; i < env->n; i++) {
+        if (strncmp(env->p[i], name, n) == 0 && env->p[i][n] == '=')
+            return;
+    }
+    const char *ours = getenv(name);
+    add(env, name, str_of(ours && utf8_valid(str_of(ours)) ? ours : otherwise));
+}
+
+int env_read(struct str text, char ***ret, struct buf *error)
+{
+    struct env env = {0};
+    int rc = 0;
+    if (text.p) {
+        json_t *json = json_loadb(text.p, text.n, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
+        rc = add_members(&env, json, error);
+        json_decref(json);
+    }
+    if (rc < 0) {
+        env_free(env.p);
+        return -1;
+    }
+    add_default(&env, "PATH", "/usr/local/bin:/usr/bin:/bin");
+    add_default(&env, "HOME", "/");
+    *ret = env.p;
+    return 0;
+}
+
+void env_free(char **env)
+{
+    for (size_t i = 0; env && env[i]; i++)
+        mem_free(env[i]);
+    mem_free(env);
+}
