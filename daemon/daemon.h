@@ -17,6 +17,7 @@ struct daemon {
     struct config *config;
     const char *state_dir;   /* absolute */
     const char *socket_path; /* absolute */
+    const char *runner_path, *tool_path; /* agentd-runner, agentd-tool */
     int64_t started_ms;      /* CLOCK_BOOTTIME */
     struct clock_now now_cached;
 
@@ -30,6 +31,7 @@ struct daemon {
 
     bool disk_full;
     bool stopping;
+    bool stop_asked;   /* by daemon/shutdown, as against a signal */
     bool stop_restart; /* exit so that the supervisor starts it again */
 };
 
@@ -47,4 +49,4 @@ int world_key_find(struct daemon *d, const char *key, struct buf *ret_digest, st
  * no such task. `ref` as INTERFACE says: id, name, prefix, @last; names of tasks that are not committed yet are known too. */
 const struct task *world_task(struct daemon *d, struct str ref, enum rpc_error *ret_error);
 /* Begins an orderly end of the daemon: waits for the commit under way, closes, leaves the loop. */
-void world_stop(struct daemon *d, bool restart);
+void world_stop(struct daemon *d, bool restart); /* sets `stopping`; daemon/shutdown sets `stop_asked` itself */
