@@ -221,35 +221,26 @@ static int read_boot_id(char ret[CLOCK_BOOT_ID_SIZE], struct buf *error)
 }
 
 /* Many clients, transfers and runs each need a descriptor. Only the soft limit is raised, so the runner can
- * lower it again. */
-static void raise_nofile(void)
+ * lower it again. Returns what it was, or 0 if it is not known. */
+static int64_t raise_nofile(void)
 {
     struct rlimit limit;
-    char before[24];
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return;
-    snprintf(before, sizeof before, "%llu", (unsigned long long)limit.rlim_cur);
-    setenv(LIFECYCLE_NOFILE_ENV, before, 1);
+        return 0;
+    int64_t before = limit.rlim_cur < INT64_MAX ? (int64_t)limit.rlim_cur : 0;
     rlim_t wanted = limit.rlim_max < NOFILE_WANTED ? limit.rlim_max : NOFILE_WANTED;
     if (wanted <= limit.rlim_cur)
-        return;
+        return before;
     limit.rlim_cur = wanted;
     if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-        log_warn("the limit on open files stays at %s: %s", before, strerror(errno));
-}
-
-/* All that the daemon writes is for its owner alone. */
-static void tighten_umask(void)
-{
-    char before[8];
-    snprintf(before, sizeof before, "%03o", (unsigned)umask(077) & 0777);
-    setenv(LIFECYCLE_UMASK_ENV, before, 1);
+        log_warn("the limit on open files stays at %lld: %s", (long long)before, strerror(errno));
+    return before;
 }
 
 int lifecycle_begin(const char *state_dir, struct lifecycle *ret, struct buf *error)
 {
     struct lifecycle l = {.state_fd = -1, .lock_fd = -1};
-    tighten_umask();
+    l.tool_umask = (int64_t)umask(077); /* all that the daemon writes is for its owner alone */
     signal(SIGPIPE, SIG_IGN);
     int rc = read_boot_id(l.boot_id, error);
     if (!rc)
@@ -262,7 +253,7 @@ int lifecycle_begin(const char *state_dir, struct lifecycle *ret, struct buf *er
         lifecycle_end(&l);
         return rc;
     }
-    raise_nofile();
+    l.tool_files_max = raise_nofile();
     *ret = l;
     return 0;
 }

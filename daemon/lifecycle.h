@@ -32,17 +32,14 @@ static inline bool lifecycle_exit_final(int status)
 /* A file descriptor's number, in the environment of a daemon: it writes one byte there once it serves. */
 #define LIFECYCLE_READY_ENV "AGENTD_READY_FD"
 
-/* What the daemon changed for itself and a tool must get back: the soft RLIMIT_NOFILE (decimal) and the umask
- * (octal), as they were before. lifecycle_begin() puts both into the daemon's own environment, where each
- * runner finds them. */
-#define LIFECYCLE_NOFILE_ENV "AGENTD_NOFILE"
-#define LIFECYCLE_UMASK_ENV "AGENTD_UMASK"
-
 struct lifecycle {
     int state_fd; /* the state folder */
     int lock_fd;
     bool was_stopped; /* the last daemon was stopped by `daemon stop` */
     char boot_id[CLOCK_BOOT_ID_SIZE];
+    /* What the daemon changed for itself and tools get back (see runs_config). */
+    int64_t tool_files_max; /* RLIMIT_NOFILE (soft) as it was before */
+    int64_t tool_umask;
 };
 
 /* Does it all, in this order: umask 077, SIGPIPE ignored, boot id read, state folder made (0700) and checked,

@@ -260,8 +260,8 @@ static void test_limits_and_mask(void **state)
     umask(027);
     signal(SIGPIPE, SIG_DFL);
     struct lifecycle l = begin(f);
-    assert_string_equal(getenv(LIFECYCLE_NOFILE_ENV), "200");
-    assert_string_equal(getenv(LIFECYCLE_UMASK_ENV), "027");
+    assert_int_equal(l.tool_files_max, 200);
+    assert_int_equal(l.tool_umask, 027);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &after), 0);
     assert_true(after.rlim_cur > 200 || before.rlim_max <= 200);
     assert_true(after.rlim_max == before.rlim_max);
