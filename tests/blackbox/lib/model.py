@@ -9,12 +9,34 @@ import time
 USAGE = {"input_tokens": 1200, "cached_input_tokens": 1000, "output_tokens": 30, "reasoning_tokens": 10}
 
 
+# The tools' arguments by their names, in one place.
 def call(tool, **arguments):
     return (tool, arguments)
 
 
-def sh(cmd, **more):
-    return ("exec_command", dict(cmd=cmd, **more))
+def sh(cmd, yield_ms=None, limit=None, **more):
+    """exec_command; `limit` is in tokens."""
+    return ("exec_command", dict(cmd=cmd, **more, **waits(yield_ms, limit)))
+
+
+def stdin(session, chars="", yield_ms=None, limit=None):
+    return ("write_stdin", dict(session_id=session, chars=chars, **waits(yield_ms, limit)))
+
+
+def waits(yield_ms, limit):
+    return dict({} if yield_ms is None else {"yield_time_ms": yield_ms}, **({} if limit is None else {"max_output_tokens": limit}))
+
+
+def patch(text):
+    return ("apply_patch", {"input": text})
+
+
+def plan(*entries):
+    return ("update_plan", {"plan": [{"step": text, "status": status} for text, status in entries]})
+
+
+def image(path):
+    return ("view_image", {"path": str(path)})
 
 
 class Request:

@@ -1,0 +1,138 @@
+"""agentctl starts the daemon; a supervisor brings it back after a crash, and not after `daemon stop`."""
+import json
+import os
+import signal
+import time
+import unittest
+
+from lib import Case, alive, daemons_of, poll, processes_of, sh
+
+
+class Supervised(Case):
+    def begin(self, steps):
+        self.m = self.model(steps)
+        self.p = self.place()
+        self.p.write_config(self.m.base_url)
+        self.addCleanup(lambda: self.p.ctl("daemon", "stop"))
+        return self.p
+
+    def pid(self):
+        done = self.p.ctl("daemon", "status", "--json")
+        return json.loads(done.stdout)["daemon"]["pid"] if done.returncode == 0 else None
+
+    def test_a_command_starts_it_and_stop_ends_it_for_good(self):
+        p = self.begin([{"say": "x"}, {"say": "y"}])
+        p.ctl("run", "work", check=0)
+        pid = self.pid()
+        self.assertTrue(alive(pid))
+        p.ctl("daemon", "stop", check=0)
+        poll(lambda: not processes_of(p.dir), what="the end of daemon and supervisor")
+        for view in (("status",), ("log", "@last"), ("attach", "@last"), ("models",), ("wait", "@last")):
+            p.ctl(*view, check=3)
+        self.assertEqual({}, processes_of(p.dir))
+        p.ctl("daemon", "status", check=3)
+        p.ctl("run", "again", check=0)  # work starts it
+        self.assertNotEqual(pid, self.pid())
+        p.ctl("status", check=0)
+
+    def test_start_stop_restart_status(self):
+        p = self.begin([])
+        p.ctl("daemon", "start", check=0)
+        one = self.pid()
+        p.ctl("daemon", "start", check=0)
+        self.assertEqual(one, self.pid())
+        p.ctl("daemon", "restart", check=0)
+        two = self.pid()
+        self.assertNotEqual(one, two)
+        self.assertFalse(alive(one))
+        p.ctl("daemon", "stop", check=0)
+        poll(lambda: not processes_of(p.dir))
+        p.ctl("daemon", "stop")
+        p.ctl("daemon", "start", check=0)
+        self.assertTrue(alive(self.pid()))
+
+    def test_killed_it_is_back_by_itself(self):
+        p = self.begin([])
+        p.ctl("daemon", "start", check=0)
+        pid = self.pid()
+        for _ in range(3):
+            os.kill(pid, signal.SIGKILL)
+            # Looked for without asking agentctl, which might start one itself.
+            new = poll(lambda: [d for d in daemons_of(p.state_dir) if d != pid], what="another daemon")
+            self.assertEqual(1, len(new))
+            self.assertEqual(new[0], poll(self.pid))
+            pid = new[0]
+
+    def test_killed_in_the_middle_of_a_tool_the_task_finishes_by_itself(self):
+        p = self.begin([{"calls": [sh("echo effect >> effects; sync effects; while [ ! -e go ]; do sleep 0.02; done; echo whole", yield_ms=600000)]},
+                        {"say": "finished"}])
+        id = p.ctl("run", "--detach", "work", check=0).stdout.strip()
+        poll(lambda: (p.workspace / "effects").exists(), what="the tool at work")
+        os.kill(self.pid(), signal.SIGKILL)
+        (p.workspace / "go").touch()
+        # Nobody asks for anything but the daemon itself: the task goes on without a client.
+        self.m.wait_requests(2)
+        p.ctl("wait", id, check=0)
+        self.assertEqual("effect\n", (p.workspace / "effects").read_text())
+        self.assertIn("whole", self.m.requests[1].outputs()[0])
+        self.assertEqual(2, len(self.m.requests))
+
+    def test_after_a_crash_of_everything_views_start_it_too(self):
+        p = self.begin([{"say": "x"}])
+        p.ctl("run", "work", check=0)
+        while left := processes_of(p.dir):  # daemon and supervisor
+            for process in sorted(left):
+                try:
+                    os.kill(process, signal.SIGKILL)
+                except OSError:
+                    pass
+        got = json.loads(p.ctl("status", "--json", check=0).stdout)
+        self.assertEqual(1, len(got["tasks"]))
+
+    def test_many_at_once_start_one(self):
+        p = self.begin([])
+        starts = [p.ctl_start("daemon", "start") for _ in range(6)]
+        for s in starts:
+            out, err = s.communicate(timeout=60)
+            self.assertEqual(0, s.returncode, out + err)
+        self.assertEqual(1, len(daemons_of(p.state_dir)))
+
+    def test_a_start_that_fails_says_why(self):
+        self.allowed_errors = (r"config\.yaml",)
+        p = self.begin([])
+        p.config.write_text("models: [\n")
+        done = p.ctl("daemon", "start")
+        self.assertNotEqual(0, done.returncode)
+        self.assertRegex(done.stderr, r"config\.yaml:\d+")
+        poll(lambda: not processes_of(p.dir), what="no supervisor that tries for ever")
+        p.write_config(self.m.base_url)
+
+    def test_it_holds_no_folder_and_no_terminal(self):
+        p = self.begin([])
+        p.ctl("daemon", "start", check=0)
+        pid = self.pid()
+        self.assertEqual("/", os.readlink(f"/proc/{pid}/cwd"))
+        self.assertNotEqual(os.getsid(0), os.getsid(pid))
+        for fd in (0, 1, 2):
+            self.assertNotIn("/dev/pts", os.readlink(f"/proc/{pid}/fd/{fd}"))
+
+    def test_an_idle_daemon_sleeps(self):
+        """It wakes up less than once a second: counted over five seconds after a task has ended."""
+        p = self.begin([{"say": "x"}])
+        p.ctl("run", "work", check=0)
+        pid = self.pid()
+        before = self.switches(pid)
+        time.sleep(5)  # the span that is measured, not a wait for an event
+        self.assertLessEqual(self.switches(pid) - before, 5)
+
+    @staticmethod
+    def switches(pid):
+        total = 0
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/status") as status:
+                total += sum(int(line.split()[1]) for line in status if line.startswith("voluntary_ctxt_switches"))
+        return total
+
+
+if __name__ == "__main__":
+    unittest.main()
