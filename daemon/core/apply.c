@@ -406,30 +406,33 @@ static void apply_event(const struct change *ch)
     }
 }
 
-struct task *core_apply(struct core *c, const struct clock_now *now, struct event *event, const struct fact *fact)
+void core_stamp(const struct core *c, const struct clock_now *now, struct event *event)
+{
+    const struct task *t = map_get(&c->by_id, event->task);
+    event->seq = t ? t->seq + 1 : 1;
+    event->at = now->wall_ms;
+    if (event->kind == EVENT_STEP_STARTED) {
+        event->step_started.request_bytes = t->context_bytes + t->tail_bytes;
+        event->step_started.prefix_bytes = t->prefix_bytes;
+    }
+}
+
+void core_apply(struct core *c, const struct clock_now *now, const struct event *event, const struct fact *fact)
 {
     struct task *t;
     if (event->kind == EVENT_TASK_CREATED) {
         t = apply_created(c, now, event, fact);
     } else {
         t = map_get(&c->by_id, event->task);
-        assert(t);
         core_unindex_name(c, t);
         core_count(c, t, -1);
     }
-    event->seq = ++t->seq;
-    event->at = now->wall_ms;
-    event->task = str_of(t->id);
-    if (event->kind == EVENT_STEP_STARTED) {
-        event->step_started.request_bytes = t->context_bytes + t->tail_bytes;
-        event->step_started.prefix_bytes = t->prefix_bytes;
-    }
+    t->seq = event->seq;
     t->updated_ms = now->wall_ms;
     struct change change = {.core = c, .task = t, .now = now, .event = event, .fact = fact};
     apply_event(&change);
     core_index_name(c, t);
     core_count(c, t, +1);
-    return t;
 }
 
 void core_apply_context(struct core *c, const char *task, int64_t bytes)

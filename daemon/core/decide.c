@@ -22,17 +22,18 @@ struct event_task_state *plan_state(struct plan *p, const struct task *t, enum t
     return e;
 }
 
-void plan_result(struct plan *p, const struct call *call, struct str output, int64_t output_bytes, bool is_error)
+struct plan_op *plan_result(struct plan *p, const struct call *call, struct str output, int64_t output_bytes, bool is_error)
 {
+    struct plan_op *item = plan_context(p, CONTEXT_TOOL_OUTPUT, output);
+    item->item.wire_id = str_of(call->wire_id);
+    item->item.tool = str_of(call->tool);
+    item->item.is_error = is_error;
     struct plan_op *op = plan_event(p, EVENT_TOOL_RESULT);
     op->event.tool_result = (struct event_tool_result){
         .call = text_id(p, 'c', call->n), .output = output, .output_bytes = output_bytes, .is_error = is_error};
     op->fact.number = call->n;
     op->fact.run = call->run;
-    struct plan_op *item = plan_context(p, CONTEXT_TOOL_OUTPUT, output);
-    item->item.wire_id = str_of(call->wire_id);
-    item->item.tool = str_of(call->tool);
-    item->item.is_error = is_error;
+    return op;
 }
 
 /* ---- what clients ask for ---- */

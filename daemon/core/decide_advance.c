@@ -4,14 +4,13 @@
 
 #include <inttypes.h>
 
-static void plan_deliver(const struct task *t, const struct steer *s, int64_t step, struct plan *p)
+static void plan_deliver(const struct steer *s, int64_t step, struct plan *p)
 {
+    plan_context(p, CONTEXT_USER, str_of(s->text));
     struct plan_op *op = plan_event(p, EVENT_STEER_DELIVERED);
     op->event.steer_delivered = (struct event_steer_delivered){
         .steer = text_id(p, 's', s->n), .item = text_id(p, 'i', ++p->items), .step = step};
     op->fact.number = s->n;
-    plan_context(p, CONTEXT_USER, str_of(s->text));
-    (void)t;
 }
 
 /* Everything that the model has not been told yet goes into the request that is about to be made. */
@@ -33,7 +32,7 @@ static void plan_step(const struct task *t, int64_t step, int64_t attempt, struc
     LIST_EACH(s, (struct list *)&t->steers, struct steer, node)
     {
         if (s->delivered_step == 0 && (s->delivery != DELIVERY_QUEUE || turn_begins))
-            plan_deliver(t, s, step, p);
+            plan_deliver(s, step, p);
     }
     plan_event(p, EVENT_STEP_STARTED)->event.step_started =
         (struct event_step_started){.step = step, .turn = t->turns, .attempt = attempt};

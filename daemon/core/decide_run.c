@@ -17,11 +17,10 @@ static void plan_run_result(struct plan *p, const struct call *call, const struc
     struct str text = text_run_result(p, run, exit, output);
     bool failed = exit && (exit->outcome != RUN_OUTCOME_DONE ||
                            (run->program != RUN_PROGRAM_SHELL && (exit->exit_code != 0 || exit->has_signal)));
-    size_t at = p->n;
-    plan_result(p, call, text, output->covered, failed);
-    p->ops[at].fact.seen_bytes = output->end;
+    struct plan_op *result = plan_result(p, call, text, output->covered, failed);
+    result->fact.seen_bytes = output->end;
     if (exit && output->has_image && !failed)
-        plan_image(&p->ops[at], output);
+        plan_image(result, output);
 }
 
 static struct run_output no_output(const struct run *run)

@@ -1,5 +1,6 @@
 #pragma once
-/* What core_decide() fills: events and context items in the order in which they happen, and what the client is told. */
+/* What core_decide() fills: events and context items in the order in which they happen, and what the client is told. Strings may be
+ * views of the state, so an item of the context stands before the event that uses it up. */
 #include "daemon/core/core.h"
 
 /* What apply must know of an event beyond its public members. It lives in memory only: recovery reads snapshots. */
@@ -49,9 +50,11 @@ void plan_refuse(struct plan *p, enum rpc_error error, const char *format, ...) 
 /* ---- the machine, as the pump calls it ---- */
 
 void core_decide(const struct core *c, const struct clock_now *now, const struct input *input, struct plan *plan);
-/* Gives the event its seq and what only the state knows (sizes of the request), then does to the state what it says. The new
- * task of task.created is returned, else the event's task. */
-struct task *core_apply(struct core *c, const struct clock_now *now, struct event *event, const struct fact *fact);
+/* Gives the event its seq, its time and what only the state knows (sizes of the request). It is journaled in between: what it says may
+ * be a view of the state that applying it changes. */
+void core_stamp(const struct core *c, const struct clock_now *now, struct event *event);
+/* Does to the state what the event says; task.created makes the task. */
+void core_apply(struct core *c, const struct clock_now *now, const struct event *event, const struct fact *fact);
 /* A context item was rendered to so many bytes. */
 void core_apply_context(struct core *c, const char *task, int64_t bytes);
 /* Which runners still live is not a fact of the journal: their locks say it. */

@@ -221,9 +221,10 @@ static void apply_plan(struct pump *p, const char *task, const struct clock_now 
         }
         op->event.pos = ++p->pos;
         op->event.task = str_of(task);
-        core_apply(p->core, now, &op->event, &op->fact);
+        core_stamp(p->core, now, &op->event);
         p->world.journal_event(p->world.ctx, &op->event);
         batch_event(p->filling, &op->event);
+        core_apply(p->core, now, &op->event, &op->fact);
     }
     if (plan->n > 0)
         p->filling->dirty = true;
