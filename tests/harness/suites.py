@@ -54,7 +54,7 @@ def count_tap(report, name, code, output, seconds):
 
 
 def unit(options, report, env, folder, label="unit tests"):
-    tests = [t for t in meson_tests(folder) if report.wanted("unit " + t["name"]) and "sim" not in t["suite"]]
+    tests = [t for t in meson_tests(folder) if report.wanted("unit " + t["name"]) and not in_suite(t, "sim")]
     with report.suite(label):
         for test in tests:
             run_meson_test(report, env, folder, test)
@@ -72,19 +72,23 @@ def run_meson_test(report, env, folder, test):
         report.add(name, code == 0, output, seconds)
 
 
+def in_suite(test, name):
+    return any(s.rpartition(":")[2] == name for s in test["suite"])
+
+
 def sim(options, report, env, folder):
-    """tests/sim/run if it is there; it speaks TAP, or one exit code counts as one test."""
-    script = ROOT / "tests" / "sim" / "run"
-    if not script.exists() or not report.wanted("sim"):
-        return
-    env = dict(env, AGENTD_BUILD=str(folder), **sanitizer_environment())
-    command = [str(script)] + (["--quick"] if options.quick else [])
+    """Each seed is a test of its own: `sim --seeds N` ends with another code than 0 if any went wrong."""
+    tests = [t for t in meson_tests(folder) if in_suite(t, "sim") and report.wanted("sim")]
+    env = dict(env, **sanitizer_environment())
     with report.suite("simulation"):
-        code, output, seconds = run(command, env, 600)
-        if any(TAP.match(line.strip()) for line in output.splitlines()):
-            count_tap(report, "sim", code, output, seconds)
-        else:
-            report.add("sim", code == 0, output, seconds)
+        for test in tests:
+            env.update(test["env"])
+            command = [a if not options.quick or a != "100" else "20" for a in test["cmd"]]
+            code, output, seconds = run(command, env, 600)
+            if any(TAP.match(line.strip()) for line in output.splitlines()):
+                count_tap(report, "sim", code, output, seconds)
+            else:
+                report.add(" ".join(["sim", *command[1:]]), code == 0, output, seconds)
 
 
 def tsan(options, report, env, folder):
