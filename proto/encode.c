@@ -56,7 +56,8 @@ static bool field_absent(const struct proto_field *f, const char *p)
         return ((const struct str *)(const void *)(p + f->offset))->p == NULL;
     case PROTO_TIME:
         return *(const int64_t *)(const void *)(p + f->offset) == 0;
-    case PROTO_INT:
+    case PROTO_INT: /* a default may lie outside the bounds: it stands for "not given" */
+        return (f->flags & PROTO_DEFAULT) && *(const int64_t *)(const void *)(p + f->offset) == f->def;
     case PROTO_BOOL:
     case PROTO_USD:
     case PROTO_ENUM:

@@ -140,6 +140,21 @@ struct str json_at(struct str array, size_t index)
     return STR_NONE;
 }
 
+bool json_next(struct str *array, struct str *ret)
+{
+    /* What was taken leaves the comma (or bracket) behind it at the front. */
+    size_t i = skip_space(*array, 0);
+    if (i >= array->n || (array->p[i] != '[' && array->p[i] != ','))
+        return false;
+    i = skip_space(*array, i + 1);
+    if (i >= array->n || array->p[i] == ']')
+        return false;
+    size_t end = skip_value(*array, i);
+    *ret = str_n(array->p + i, end - i);
+    *array = str_n(array->p + end, array->n - end);
+    return true;
+}
+
 void json_put_compact(struct buf *b, struct str json)
 {
     size_t i = 0;

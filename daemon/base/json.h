@@ -17,6 +17,8 @@ void json_put_escaped(struct buf *b, struct str s);
 struct str json_find(struct str text, const char *name);
 /* The i-th element of an array, or absent. Linear. */
 struct str json_at(struct str array, size_t i);
+/* Takes the next element off an array, which is used up by that. False at its end. */
+bool json_next(struct str *array, struct str *ret);
 /* Copies valid JSON without white space between tokens, so that it fits on one line. */
 void json_put_compact(struct buf *b, struct str json);
 

@@ -1,0 +1,79 @@
+#include "environment.h"
+
+#include "daemon/base/json.h"
+#include "daemon/base/mem.h"
+#include "daemon/base/utf8.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <strings.h>
+
+extern char **environ;
+
+#define VALUE_BYTES_MAX 32768
+
+static const char *const names[] = {
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TERM", "COLORTERM", "TZ", "TMPDIR", "EDITOR", "VISUAL", "PAGER",
+    "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONPATH", "PYENV_ROOT", "PYENV_VERSION", "NODE_PATH", "NVM_DIR", "GOPATH",
+    "GOROOT", "GOFLAGS", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "JAVA_HOME", "GRADLE_USER_HOME", "MAVEN_HOME", "GEM_HOME",
+    "GEM_PATH", "PKG_CONFIG_PATH", "LD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "CC", "CXX",
+    "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "MAKEFLAGS", "CMAKE_PREFIX_PATH", "MANPATH", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME", "NO_COLOR",
+};
+
+/* A second look, in case the list above grows carelessly. */
+static bool looks_secret(struct str name)
+{
+    static const char *const parts[] = {"KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "AUTH"};
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        size_t n = strlen(parts[i]);
+        for (size_t at = 0; at + n <= name.n; at++) {
+            if (strncasecmp(name.p + at, parts[i], n) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static bool allowed(struct str name)
+{
+    if (looks_secret(name))
+        return false;
+    if (str_starts(name, "LC_"))
+        return true;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (str_eqz(name, names[i]))
+            return true;
+    }
+    return false;
+}
+
+/* An environment may hold a name twice; the first is the one that counts, and JSON must not hold it twice. */
+static bool is_first(struct str name, const char *value)
+{
+    char *copy = mem_dup(name.p, name.n);
+    bool first = getenv(copy) == value;
+    mem_free(copy);
+    return first;
+}
+
+void environment_put(struct buf *b)
+{
+    bool first = true;
+    buf_putc(b, '{');
+    for (char **e = environ; *e; e++) {
+        const char *equals = strchr(*e, '=');
+        if (!equals)
+            continue;
+        struct str name = str_n(*e, (size_t)(equals - *e)), value = str_of(equals + 1);
+        if (!allowed(name) || !is_first(name, equals + 1) || value.n > VALUE_BYTES_MAX || !utf8_valid(value) || !utf8_valid(name))
+            continue;
+        if (!first)
+            buf_putc(b, ',');
+        first = false;
+        json_put_string(b, name);
+        buf_putc(b, ':');
+        json_put_string(b, value);
+    }
+    buf_putc(b, '}');
+}
