@@ -6,7 +6,6 @@
 #include "daemon/base/mem.h"
 
 #include <inttypes.h>
-#include <math.h>
 
 struct decoder {
     unsigned flags;
@@ -77,6 +76,11 @@ static int decode_array(struct decoder *d, const struct proto_field *f, const js
     return 0;
 }
 
+static int64_t nano_usd(double usd)
+{
+    return (int64_t)(usd * 1e9 + (usd < 0 ? -0.5 : 0.5));
+}
+
 static int decode_value(struct decoder *d, const struct proto_field *f, const json_t *json, char *ret)
 {
     void *at = ret + f->offset;
@@ -85,6 +89,8 @@ static int decode_value(struct decoder *d, const struct proto_field *f, const js
         if (!json_is_string(json))
             return fail(d, f, "a string");
         struct str s = string_of(json);
+        if ((d->flags & PROTO_STRICT) && memchr(s.p, 0, s.n))
+            return fail(d, f, "a string without U+0000");
         if ((f->min != INT64_MIN && (int64_t)s.n < f->min) || (int64_t)s.n > f->max)
             return fail_range(d, f, " bytes");
         *(struct str *)at = s;
@@ -111,7 +117,7 @@ static int decode_value(struct decoder *d, const struct proto_field *f, const js
     case PROTO_USD:
         if (!json_is_number(json))
             return fail(d, f, "a number");
-        *(int64_t *)at = (int64_t)llround(json_number_value(json) * 1e9);
+        *(int64_t *)at = nano_usd(json_number_value(json));
         return 0;
     case PROTO_ENUM: {
         int v = json_is_string(json) ? proto_enum_value(f->enumeration, string_of(json)) : -1;

@@ -1,0 +1,296 @@
+/*~ Effects: what the core wants in flight becomes an HTTP transfer or a process here, and every end of one becomes an input again. */
+#include "daemon/world.h"
+
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/model/provider.h"
+#include "daemon/tools/tools.h"
+
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void world_run_name(int64_t n, char ret[24])
+{
+    snprintf(ret, 24, "r%" PRId64, n);
+}
+
+static int64_t number_of(const char *name)
+{
+    return strtoll(name + 1, NULL, 10);
+}
+
+static void feed(struct daemon *d, struct input *in)
+{
+    pump_input(d->pump, in, NULL, NULL);
+    world_turn(d);
+}
+
+/* ---- model ---- */
+
+static void model_ended(struct world_task *wt)
+{
+    wt->transfer = NULL;
+}
+
+static void feed_failed(struct world_task *wt, enum model_fault fault, int64_t retry_after_ms, const char *message)
+{
+    struct input in = {.kind = INPUT_MODEL_FAILED, .task = wt->id};
+    in.model_failed.step = wt->step;
+    in.model_failed.attempt = wt->attempt;
+    in.model_failed.fault = fault;
+    in.model_failed.retry_after_ms = retry_after_ms;
+    in.model_failed.message = str_of(message);
+    feed(wt->daemon, &in);
+}
+
+static void delta_cb(void *arg, enum delta_kind kind, size_t part, struct str text)
+{
+    struct world_task *wt = arg;
+    rpc_live_text(wt->daemon->rpc, wt->id, wt->step, wt->attempt, wt->item_base + (int64_t)part, kind, text);
+}
+
+static void failed_cb(void *arg, enum model_fault fault, int64_t retry_after_ms, const char *message)
+{
+    struct world_task *wt = arg;
+    model_ended(wt);
+    feed_failed(wt, fault, retry_after_ms, message);
+}
+
+/* The calls of the response, understood. */
+static void done_cb(void *arg, const struct model_response *response)
+{
+    struct world_task *wt = arg;
+    struct daemon *d = wt->daemon;
+    model_ended(wt);
+    const struct task *t = core_task(d->core, wt->id);
+    if (!t)
+        return;
+    struct proto_arena arena = {0};
+    struct model_part *parts = mem_alloc((response->parts_n + 1) * sizeof *parts);
+    for (size_t i = 0; i < response->parts_n; i++) {
+        parts[i] = response->parts[i];
+        if (parts[i].kind == PART_CALL)
+            tools_prepare(response->parts[i].call.tool, response->parts[i].call.arguments, str_of(t->workspace),
+                          &d->config->limits, &arena, &parts[i].call);
+    }
+    struct model_response understood = *response;
+    understood.parts = parts;
+    struct input in = {.kind = INPUT_MODEL_DONE, .task = wt->id};
+    in.model_done.step = wt->step;
+    in.model_done.attempt = wt->attempt;
+    in.model_done.response = &understood;
+    feed(d, &in);
+    mem_free(parts);
+    proto_arena_free(&arena);
+}
+
+/* The body: the stored bytes of the prompt and their end. 0, or a sentence in `error`. */
+static int make_body(struct daemon *d, const struct task *t, struct world_task *wt, struct buf *body, struct buf *error)
+{
+    if (!wt->has_spec || !wt->provider) {
+        buf_puts(error, "the task's stored specification cannot be read");
+        return -1;
+    }
+    if (store_context_read(d->store, t->id, t->epoch, body) != 0) {
+        buf_puts(error, "the task's stored prompt cannot be read");
+        return -1;
+    }
+    if ((int64_t)body->n != t->context_bytes) {
+        buf_printf(error, "the task's stored prompt has %zu bytes where %" PRId64 " were written", body->n, t->context_bytes);
+        return -1;
+    }
+    if (t->context_bytes > d->config->limits.context_bytes_max) {
+        buf_printf(error, "the prompt has %" PRId64 " bytes, limits.context_bytes_max allows no more than %" PRId64,
+                   t->context_bytes, d->config->limits.context_bytes_max);
+        return -1;
+    }
+    wt->provider->put_tail(body, &wt->spec.model);
+    return 0;
+}
+
+static int find_key(struct daemon *d, const struct world_task *wt, struct buf *key, struct buf *error)
+{
+    const struct config_provider *provider = config_provider_find(d->config, wt->spec.provider);
+    if (provider)
+        return config_key(provider, key, error);
+    buf_printf(error, "the provider %s is no longer in the configuration", wt->spec.provider);
+    return -1;
+}
+
+static void start_model(struct daemon *d, const struct task *t, int64_t step, int64_t attempt)
+{
+    static const struct model_callbacks callbacks = {.delta = delta_cb, .done = done_cb, .failed = failed_cb};
+    struct world_task *wt = world_task_of(d, t->id);
+    if (wt->transfer)
+        model_cancel(wt->transfer);
+    wt->transfer = NULL;
+    wt->step = step;
+    wt->attempt = attempt;
+    wt->item_base = t->items_n + 1;
+    CLEANUP(buf_free) struct buf body = {0};
+    CLEANUP(buf_free) struct buf error = {0};
+    struct buf key = {0};
+    if (make_body(d, t, wt, &body, &error) < 0) {
+        feed_failed(wt, MODEL_FAULT_REQUEST, 0, buf_cstr(&error));
+        return;
+    }
+    if (find_key(d, wt, &key, &error) < 0) {
+        feed_failed(wt, MODEL_FAULT_CREDENTIALS, 0, buf_cstr(&error));
+        return;
+    }
+    if (!d->model && model_new(d->loop, &d->config->limits, &d->model) < 0) {
+        feed_failed(wt, MODEL_FAULT_NETWORK, 0, "libcurl could not be started");
+        return;
+    }
+    wt->transfer = model_send(d->model, &wt->spec.model, buf_cstr(&key), &body, &callbacks, wt);
+    if (key.p)
+        sodium_memzero(key.p, key.cap);
+    buf_free(&key);
+}
+
+static void cancel_model(struct daemon *d, const char *task, int64_t step, int64_t attempt)
+{
+    struct world_task *wt = world_task_of(d, task);
+    if (wt->transfer && wt->step == step && wt->attempt == attempt) {
+        model_cancel(wt->transfer);
+        wt->transfer = NULL;
+    }
+    rpc_live_end(d->rpc, task);
+}
+
+struct str world_partial(void *ctx, const char *task)
+{
+    struct daemon *d = ctx;
+    struct world_task *wt = world_task_of(d, task);
+    return wt->transfer ? model_partial(wt->transfer) : STR_NONE;
+}
+
+/* ---- runs ---- */
+
+static void run_ended_cb(void *arg, const char *task, const char *run, const struct run_exit *exit)
+{
+    struct input in = {.kind = INPUT_RUN_ENDED, .task = task};
+    in.run_ended.run = number_of(run);
+    in.run_ended.exit = exit;
+    feed(arg, &in);
+}
+
+static void run_gone_cb(void *arg, const char *task, const char *run)
+{
+    struct daemon *d = arg;
+    struct input in = {.kind = INPUT_RUN_GONE, .task = task};
+    in.run_gone.run = number_of(run);
+    rpc_live_run_end(d->rpc, task, in.run_gone.run);
+    feed(d, &in);
+}
+
+static void run_output_cb(void *arg, const char *task, const char *run, int64_t total)
+{
+    struct daemon *d = arg;
+    rpc_live_run(d->rpc, task, number_of(run), total);
+}
+
+static void input_done_cb(void *arg, const char *task, const char *run, const char *call, bool ok, const char *error)
+{
+    (void)run;
+    struct input in = {.kind = INPUT_INPUT_DONE, .task = task};
+    in.input_done.call = number_of(call);
+    in.input_done.ok = ok;
+    in.input_done.error = str_of(error ? error : "");
+    feed(arg, &in);
+}
+
+struct runs_callbacks world_runs_callbacks(void)
+{
+    return (struct runs_callbacks){
+        .ended = run_ended_cb, .gone = run_gone_cb, .output = run_output_cb, .input_done = input_done_cb};
+}
+
+void world_collect(void *ctx, const struct task *t, const struct run *run, int64_t bytes_max, struct run_output *ret)
+{
+    struct daemon *d = ctx;
+    char name[24];
+    world_run_name(run->n, name);
+    bool image = run->program == RUN_PROGRAM_IMAGE;
+    if (image)
+        bytes_max = d->config->limits.image_bytes_max;
+    runs_collect(d->runs, t->id, name, run->seen_bytes, bytes_max, image, &d->world->scratch, ret);
+    if (ret->has_image)
+        ret->image.path = buf_view(&run->payload);
+}
+
+static void start_run(struct daemon *d, const struct task *t, const struct run *r)
+{
+    char name[24];
+    world_run_name(r->n, name);
+    struct run_exit exit;
+    bool this_boot = strcmp(r->boot_id, d->now_cached.boot_id) == 0;
+    switch (runs_probe(d->runs, t->id, name, this_boot, &exit)) {
+    case RUN_PROBE_NOT_STARTED: {
+        struct world_task *wt = world_task_of(d, t->id);
+        struct run_start start = {.task = t->id,
+                                  .run = name,
+                                  .program = r->program,
+                                  .payload = buf_view(&r->payload),
+                                  .workdir = str_of(r->workdir),
+                                  .tty = r->tty,
+                                  .env = (const char *const *)wt->spec.env};
+        runs_start(d->runs, &start);
+        return;
+    }
+    case RUN_PROBE_ALIVE:
+    case RUN_PROBE_ENDED: /* its runner may still live, for its descendants */
+        runs_attach(d->runs, t->id, name, r->ended);
+        return;
+    }
+}
+
+static void start_input(struct daemon *d, const struct task *t, const struct call *c)
+{
+    char run[24], call[24];
+    world_run_name(c->run, run);
+    snprintf(call, sizeof call, "c%" PRId64, c->n);
+    runs_input(d->runs, t->id, run, call, buf_view(&c->input));
+}
+
+void world_effect_start(void *ctx, const char *task, const struct effect *effect)
+{
+    struct daemon *d = ctx;
+    const struct task *t = core_task(d->core, task);
+    if (!t)
+        return;
+    const struct run *r;
+    const struct call *c;
+    char name[24];
+    switch (effect->kind) {
+    case EFFECT_MODEL:
+        /* The state may have moved on since; then the end of this effect waits right behind its start. */
+        if (t->phase == PHASE_REQUEST && t->steps == effect->a && t->attempt == effect->b)
+            start_model(d, t, effect->a, effect->b);
+        return;
+    case EFFECT_RUN:
+        r = task_run(t, effect->a);
+        if (r && !r->gone)
+            start_run(d, t, r);
+        return;
+    case EFFECT_KILL:
+        world_run_name(effect->a, name);
+        runs_kill(d->runs, task, name);
+        return;
+    case EFFECT_INPUT:
+        c = task_call(t, effect->a);
+        if (c)
+            start_input(d, t, c);
+        return;
+    }
+}
+
+void world_effect_cancel(void *ctx, const char *task, const struct effect *effect)
+{
+    struct daemon *d = ctx;
+    if (effect->kind == EFFECT_MODEL)
+        cancel_model(d, task, effect->a, effect->b);
+    /* A run is followed until its runner is gone; input that was handed over is not taken back. */
+}

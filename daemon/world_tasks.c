@@ -1,0 +1,254 @@
+/* Tasks as the daemon holds them beside the core: their specs, how a reference finds one, how they come back at a start. */
+#include "daemon/world.h"
+
+#include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/model/provider.h"
+
+#include <stdio.h>
+
+static struct world_task *find(struct daemon *d, const char *id)
+{
+    return map_get(&d->world->tasks, str_of(id));
+}
+
+static struct world_task *add(struct daemon *d, const char *id)
+{
+    struct world_task *wt = MEM_NEW(struct world_task);
+    snprintf(wt->id, sizeof wt->id, "%s", id);
+    wt->daemon = d;
+    map_put(&d->world->tasks, str_of(wt->id), wt);
+    return wt;
+}
+
+static void set_spec(struct world_task *wt, struct str json)
+{
+    if (spec_decode(json, &wt->spec) < 0) {
+        log_error("task %s: its stored specification cannot be read", wt->id);
+        return;
+    }
+    wt->has_spec = true;
+    wt->provider = provider_find(wt->spec.model.wire);
+}
+
+static int load_spec_cb(void *arg, const struct store_task *row)
+{
+    set_spec(arg, row->spec);
+    return 0;
+}
+
+struct world_task *world_task_of(struct daemon *d, const char *id)
+{
+    struct world_task *wt = find(d, id);
+    if (!wt) {
+        wt = add(d, id);
+        store_task_load(d->store, id, load_spec_cb, wt);
+    }
+    return wt;
+}
+
+void world_task_spec(struct daemon *d, const char *task, struct str spec, struct str head)
+{
+    struct world_task *wt = add(d, task);
+    set_spec(wt, spec);
+    buf_str(&wt->new_spec, spec);
+    buf_str(&wt->new_head, head);
+    world_visit(d, task); /* should the task be refused */
+}
+
+static void drop(struct world_task *wt)
+{
+    if (wt->transfer)
+        model_cancel(wt->transfer);
+    if (wt->has_spec)
+        spec_free(&wt->spec);
+    buf_free(&wt->new_spec);
+    buf_free(&wt->new_head);
+    mem_free(wt);
+}
+
+void world_task_drop(struct daemon *d, const char *id)
+{
+    struct world_task *wt = map_remove(&d->world->tasks, str_of(id));
+    if (wt)
+        drop(wt);
+}
+
+void world_tasks_free(struct daemon *d)
+{
+    struct map *m = &d->world->tasks;
+    for (size_t i = 0; i < m->cap; i++) {
+        if (m->slots[i].key.p)
+            drop(m->slots[i].value);
+    }
+    map_free(m);
+}
+
+/* ---- references ---- */
+
+struct restore {
+    struct daemon *d;
+    const struct task *task;
+};
+
+static int restore_cb(void *arg, const struct store_task *row)
+{
+    struct restore *r = arg;
+    r->task = core_restore(r->d->core, row->snapshot);
+    if (!r->task)
+        log_error("task %s: its stored state cannot be read", row->id);
+    return 0;
+}
+
+/* The newest task in memory; it may not be committed yet. */
+static const struct task *last_created(struct daemon *d)
+{
+    const struct task *t, *last = NULL;
+    LIST_EACH(t, core_tasks(d->core), struct task, node)
+    {
+        if (!last || strcmp(t->id, last->id) > 0)
+            last = t;
+    }
+    return last;
+}
+
+const struct task *world_task(struct daemon *d, struct str ref, enum rpc_error *ret_error)
+{
+    char id[32];
+    *ret_error = RPC_TASK_NOT_FOUND;
+    if (ref.n == 0 || ref.n > 256)
+        return NULL;
+    CLEANUP(buf_free) struct buf text = {0};
+    buf_str(&text, ref);
+    const struct task *t = core_task(d->core, buf_cstr(&text));
+    if (!t)
+        t = core_task_named(d->core, ref);
+    if (t)
+        return t;
+    int r = store_task_resolve(d->store, ref, id);
+    if (str_eqz(ref, "@last")) {
+        const struct task *last = last_created(d);
+        if (last && (r != 0 || strcmp(last->id, id) > 0))
+            return last;
+    }
+    if (r != 0) {
+        *ret_error = r == STORE_E_AMBIGUOUS ? RPC_TASK_AMBIGUOUS : RPC_TASK_NOT_FOUND;
+        return NULL;
+    }
+    t = core_task(d->core, id);
+    if (t)
+        return t;
+    struct restore restore = {.d = d};
+    store_task_load(d->store, id, restore_cb, &restore);
+    if (!restore.task)
+        *ret_error = RPC_INTERNAL_ERROR;
+    else
+        world_visit(d, id);
+    return restore.task;
+}
+
+/* ---- start ---- */
+
+static int live_cb(void *arg, const struct store_task *row)
+{
+    struct daemon *d = arg;
+    if (!core_restore(d->core, row->snapshot))
+        log_error("task %s: its stored state cannot be read; it is left as it is", row->id);
+    return 0;
+}
+
+static enum previous_end previous_end(struct daemon *d)
+{
+    CLEANUP(buf_free) struct buf boot = {0};
+    CLEANUP(buf_free) struct buf stopped = {0};
+    store_meta(d->store, "boot_id", &boot);
+    store_meta(d->store, "stopped", &stopped);
+    if (str_eqz(buf_view(&stopped), "yes"))
+        return PREVIOUS_END_STOP;
+    return str_eqz(buf_view(&boot), d->now_cached.boot_id) ? PREVIOUS_END_CRASH : PREVIOUS_END_REBOOT;
+}
+
+static const struct call *waiting_call(const struct task *t, int64_t run)
+{
+    const struct call *c;
+    LIST_EACH(c, (struct list *)&t->calls, struct call, node)
+    {
+        if (c->run == run)
+            return c;
+    }
+    return NULL;
+}
+
+struct probes {
+    struct recover_probe *p;
+    struct buf *texts; /* owned: details and outputs */
+    size_t n;
+};
+
+static struct str keep(struct buf *b, struct str s)
+{
+    if (s.p)
+        buf_str(b, s);
+    return s.p ? buf_view(b) : STR_NONE;
+}
+
+static void probe_run(struct daemon *d, const struct task *t, const struct run *r, struct probes *all)
+{
+    char name[24];
+    world_run_name(r->n, name);
+    struct recover_probe *probe = &all->p[all->n];
+    struct buf *texts = &all->texts[all->n * 2];
+    *probe = (struct recover_probe){.run = r->n};
+    bool this_boot = strcmp(r->boot_id, d->now_cached.boot_id) == 0;
+    probe->probe = runs_probe(d->runs, t->id, name, this_boot, &probe->exit);
+    all->n++;
+    if (probe->probe != RUN_PROBE_ENDED)
+        return;
+    probe->exit.detail = keep(&texts[0], probe->exit.detail);
+    probe->output = (struct run_output){.end = r->seen_bytes};
+    const struct call *c = waiting_call(t, r->n);
+    if (!c)
+        return;
+    world_collect(d, t, r, c->output_bytes, &probe->output);
+    probe->output.text = keep(&texts[1], probe->output.text);
+    probe->output.image_data = STR_NONE;
+}
+
+static void recover_task(struct daemon *d, const struct task *t, enum previous_end end)
+{
+    size_t cap = (size_t)t->runs_open + 1;
+    struct probes all = {.p = mem_alloc(cap * sizeof *all.p), .texts = mem_alloc(cap * 2 * sizeof *all.texts)};
+    const struct run *r;
+    LIST_EACH(r, (struct list *)&t->runs, struct run, node)
+    {
+        if (!r->ended)
+            probe_run(d, t, r, &all);
+    }
+    struct input in = {.kind = INPUT_RECOVER, .task = t->id};
+    in.recover.previous_end = end;
+    in.recover.probes = all.p;
+    in.recover.probes_n = all.n;
+    pump_input(d->pump, &in, NULL, NULL);
+    for (size_t i = 0; i < cap * 2; i++)
+        buf_free(&all.texts[i]);
+    mem_free(all.texts);
+    mem_free(all.p);
+}
+
+int world_recover(struct daemon *d, struct buf *error)
+{
+    enum previous_end end = previous_end(d);
+    if (store_tasks_live(d->store, live_cb, d) != 0) {
+        buf_puts(error, "the tasks cannot be read from the database");
+        return -1;
+    }
+    const struct task *t;
+    LIST_EACH(t, core_tasks(d->core), struct task, node)
+        recover_task(d, t, end);
+    store_batch_meta(d->world->rows, "boot_id", str_of(d->now_cached.boot_id));
+    store_batch_meta(d->world->rows, "stopped", STR("no"));
+    pump_dirty(d->pump);
+    pump_tick(d->pump);
+    world_turn(d);
+    return 0;
+}
