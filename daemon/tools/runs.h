@@ -30,6 +30,8 @@ struct runs_config {
     const char *runner_path; /* agentd-runner */
     const char *tool_path;   /* agentd-tool */
     const struct limits *limits;
+    int64_t tool_files_max; /* RLIMIT_NOFILE (soft) of tools, where the daemon raised its own; 0: as the daemon's */
+    int64_t tool_umask;     /* of tools; 0: 022 */
     struct runs_callbacks callbacks;
     void *arg;
 };
@@ -55,11 +57,12 @@ void runs_start(struct runs *r, const struct run_start *start);
  * RUN_PROBE_ENDED *ret is filled (detail lives until the next call). Kills what is left of a dead runner's processes
  * before it says in_doubt. Synchronous, a millisecond or so. */
 enum run_probe runs_probe(struct runs *r, const char *task, const char *run, bool this_boot, struct run_exit *ret);
-/* Follows a living run again (after RUN_PROBE_ALIVE), or one whose main process has ended but whose runner lives (`ended`
- * is then not called again if `ended_known`). */
+/* Follows a living run again (after RUN_PROBE_ALIVE), or one whose main process has ended but whose runner may live (`ended`
+ * is then not called again if `ended_known`). If the runner is gone already, `ended` (unless known) and `gone` follow. */
 void runs_attach(struct runs *r, const char *task, const char *run, bool ended_known);
 
-/* SIGTERM to the whole run, SIGKILL after the grace. The end arrives through `ended` with outcome killed. */
+/* SIGTERM to the whole run, SIGKILL after the grace. The end arrives through `ended` with outcome killed. Nothing happens if the
+ * run was neither started nor attached, or is gone. */
 void runs_kill(struct runs *r, const char *task, const char *run);
 /* Writes bytes to the process's stdin, or PTY. The runner records `call` before it writes, so a repeat with the same call is
  * harmless. Completion through input_done. */

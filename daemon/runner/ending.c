@@ -1,0 +1,118 @@
+/* The end of the process: the exit record first, then everything else; and the end of all that it left behind. */
+#include "daemon/runner/runner.h"
+
+#include "daemon/runner/processes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define KILL_AGAIN_MS 20 /* until nothing is left: a process may fork while it is being killed */
+
+/* Whole or not at all: the name appears when the record is complete. EEXIST: there is one, which stands. */
+static int record_link(const struct run_record *record)
+{
+    struct buf b = {0};
+    run_record_put(&b, record);
+    int fd = open(RUN_FILE_EXIT_TMP, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int result = fd < 0 ? -1 : record_write_all(fd, buf_view(&b));
+    if (fd >= 0)
+        close(fd);
+    if (result == 0)
+        result = linkat(AT_FDCWD, RUN_FILE_EXIT_TMP, AT_FDCWD, RUN_FILE_EXIT, 0);
+    if (fd >= 0)
+        unlink(RUN_FILE_EXIT_TMP);
+    buf_free(&b);
+    return result;
+}
+
+static struct run_record record_start(const struct runner *r)
+{
+    return (struct run_record){
+        .wall_ms = r->started_wall_ms,
+        .duration_ms = record_boot_ms() - r->started_boot_ms,
+        .boot_id = str_of(r->boot_id),
+        .killed = r->killed,
+        .output_bytes = r->total,
+        .output_kept = r->kept,
+    };
+}
+
+void ending_not_started(struct runner *r, struct str detail)
+{
+    struct run_record record = record_start(r);
+    record.end = RUN_END_NOT_STARTED;
+    record.detail = detail;
+    record_link(&record);
+}
+
+static void main_ended(struct runner *r, const siginfo_t *info, const struct rusage *used)
+{
+    output_drain(r);
+    int sync_error = output_sync(r) < 0 ? errno : 0;
+    struct run_record record = record_start(r);
+    bool exited = info->si_code == CLD_EXITED;
+    record.end = exited ? RUN_END_EXITED : RUN_END_SIGNALED;
+    if (exited)
+        record.code = info->si_status;
+    else
+        record.signal = info->si_status;
+    record.cpu_us = ((int64_t)used->ru_utime.tv_sec + used->ru_stime.tv_sec) * 1000000 + used->ru_utime.tv_usec +
+                    used->ru_stime.tv_usec;
+    record.memory_bytes = (int64_t)used->ru_maxrss * 1024;
+    char detail[160];
+    int error = r->out_error ? r->out_error : sync_error;
+    if (error) {
+        snprintf(detail, sizeof detail, "its output could not all be kept: %s", strerror(error));
+        record.detail = str_of(detail);
+    }
+    record_link(&record);
+    r->ended = true;
+}
+
+void ending_reap(struct runner *r)
+{
+    for (;;) {
+        siginfo_t info = {0};
+        struct rusage used = {0};
+        /* The system call, because it also tells what was used; the process stays a zombie until its record is in place. */
+        if (syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT, &used) < 0) {
+            r->childless = errno == ECHILD;
+            return;
+        }
+        if (info.si_pid == 0)
+            return;
+        bool is_main = info.si_pid == r->child && !r->ended;
+        if (is_main)
+            main_ended(r, &info, &used);
+        waitpid(info.si_pid, NULL, 0);
+        if (is_main)
+            control_tell_ended(r);
+    }
+}
+
+void ending_kill(struct runner *r, int64_t grace_ms)
+{
+    if (!r->ended)
+        r->killed = true;
+    if (r->kill_boot_ms)
+        return;
+    r->kill_boot_ms = record_boot_ms() + grace_ms;
+    processes_signal_below(getpid(), SIGTERM);
+    processes_signal_below(getpid(), SIGCONT); /* one that is stopped would not notice */
+    if (r->slave_fd >= 0)
+        processes_signal_below(getpid(), SIGHUP); /* interactive shells ignore SIGTERM */
+}
+
+void ending_tick(struct runner *r)
+{
+    if (!r->kill_boot_ms || r->childless || record_boot_ms() < r->kill_boot_ms)
+        return;
+    processes_signal_below(getpid(), SIGKILL);
+    r->kill_boot_ms = record_boot_ms() + KILL_AGAIN_MS;
+}

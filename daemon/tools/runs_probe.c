@@ -1,0 +1,194 @@
+/* What is known of a run whose runner may be dead. The lock says whether it lives, the exit record how it ended; where both are
+ * missing nothing is guessed: what is left of it is killed, and it is in doubt. */
+#include "daemon/base/mem.h"
+#include "daemon/base/utf8.h"
+#include "daemon/runner/processes.h"
+#include "daemon/runner/record.h"
+#include "daemon/tools/link.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int runs_open_dir(const struct runs *r, const char *task, const char *run)
+{
+    CLEANUP(buf_free) struct buf path = {0};
+    buf_printf(&path, "%s/%s/%s", r->dir, task, run);
+    return open(path.p, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+bool runs_lock_held(int dirfd)
+{
+    int fd = openat(dirfd, RUN_FILE_LOCK, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool held = flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+    close(fd);
+    return held;
+}
+
+static struct run_exit exit_of(const struct run_record *record)
+{
+    struct run_exit ended = {
+        .outcome = record->killed ? RUN_OUTCOME_KILLED : RUN_OUTCOME_DONE,
+        .output_bytes = record->output_bytes,
+        .duration_ms = record->duration_ms,
+        .detail = record->detail,
+    };
+    if (record->end == RUN_END_NOT_STARTED)
+        ended.outcome = RUN_OUTCOME_NOT_STARTED;
+    ended.has_exit_code = record->end == RUN_END_EXITED;
+    ended.exit_code = record->code;
+    ended.has_signal = record->end == RUN_END_SIGNALED;
+    ended.signal = record->signal;
+    return ended;
+}
+
+int runs_read_exit(struct runs *r, int dirfd, struct run_exit *ret)
+{
+    CLEANUP(buf_free) struct buf bytes = {0};
+    struct run_record record;
+    if (dirfd < 0 || record_read_file(dirfd, RUN_FILE_EXIT, RUN_RECORD_BYTES_MAX, &bytes) < 0 ||
+        run_record_get(buf_view(&bytes), &record) < 0)
+        return -1;
+    *ret = exit_of(&record);
+    if (record.detail.p) {
+        buf_clear(&r->detail);
+        utf8_put_valid(&r->detail, record.detail, false);
+        ret->detail = buf_view(&r->detail);
+    }
+    return 0;
+}
+
+/* ---- in doubt ---- */
+
+static void put_time(struct buf *b, int64_t wall_ms)
+{
+    char text[CLOCK_TEXT_SIZE];
+    clock_format(wall_ms, text);
+    buf_puts(b, text);
+}
+
+static void describe_start(struct buf *b, int dirfd)
+{
+    CLEANUP(buf_free) struct buf bytes = {0};
+    struct run_mark mark;
+    if (dirfd >= 0 && record_read_file(dirfd, RUN_FILE_START, RUN_RECORD_BYTES_MAX, &bytes) == 0 &&
+        run_mark_get(buf_view(&bytes), &mark) == 0 && mark.wall_ms) {
+        buf_puts(b, "; it had started at ");
+        put_time(b, mark.wall_ms);
+    }
+}
+
+static int64_t describe_output(struct buf *b, int dirfd)
+{
+    struct stat st;
+    if (dirfd < 0 || fstatat(dirfd, RUN_FILE_OUT, &st, 0) < 0) {
+        buf_puts(b, "; no output is known of it");
+        return 0;
+    }
+    buf_printf(b, "; %lld bytes of output are kept, the last written at ", (long long)st.st_size);
+    put_time(b, (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000);
+    return st.st_size;
+}
+
+static size_t kill_left(const char *task, const char *run)
+{
+    CLEANUP(buf_free) struct buf marker = {0};
+    buf_printf(&marker, RUN_MARKER "%s/%s", task, run);
+    return processes_kill_marked(marker.p);
+}
+
+/* A patch is the one effect that can be looked at: its manifest holds the hashes of before and after. agentd-tool finishes or undoes
+ * it. False: it could not say. */
+static bool recover_patch(struct runs *r, const char *task, const char *run, struct run_exit *ret)
+{
+    CLEANUP(buf_free) struct buf path = {0};
+    buf_printf(&path, "%s/%s/%s/%s", r->dir, task, run, RUN_FILE_PATCH);
+    if (access(path.p, F_OK) < 0)
+        return false;
+    char name[] = "agentd-tool", verb[] = "apply-patch", recover[] = "--recover";
+    char *argv[] = {name, verb, recover, path.p, NULL};
+    char *env[] = {NULL};
+    pid_t pid;
+    int status;
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    for (int fd = 0; fd <= 2; fd++)
+        posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
+    int error = posix_spawn(&pid, r->tool_path, &actions, NULL, argv, env);
+    posix_spawn_file_actions_destroy(&actions);
+    if (error)
+        return false;
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return false;
+    if (!WIFEXITED(status) || WEXITSTATUS(status) > 1)
+        return false;
+    bool finished = WEXITSTATUS(status) == 0;
+    buf_clear(&r->detail);
+    buf_puts(&r->detail, finished ? "the patch was cut short; its contents were compared and it is now applied in whole"
+                                  : "the patch was cut short; its contents were compared and nothing of it is applied");
+    *ret = (struct run_exit){.outcome = RUN_OUTCOME_DONE, .has_exit_code = true, .exit_code = finished ? 0 : 1};
+    ret->detail = buf_view(&r->detail);
+    return true;
+}
+
+static void not_started(struct runs *r, struct run_exit *ret)
+{
+    buf_clear(&r->detail);
+    buf_puts(&r->detail, "its runner ended before it had started anything");
+    *ret = (struct run_exit){.outcome = RUN_OUTCOME_NOT_STARTED, .detail = buf_view(&r->detail)};
+}
+
+void runs_in_doubt(struct runs *r, const char *task, const char *run, int dirfd, bool this_boot, struct run_exit *ret)
+{
+    if (this_boot && dirfd >= 0 && faccessat(dirfd, RUN_FILE_START, F_OK, 0) < 0 && errno == ENOENT) {
+        not_started(r, ret);
+        return;
+    }
+    size_t left = this_boot ? kill_left(task, run) : 0;
+    if (recover_patch(r, task, run, ret))
+        return;
+    struct buf *b = &r->detail;
+    buf_clear(b);
+    buf_puts(b, this_boot ? "its runner ended without a record of how the process ended"
+                          : "the machine was restarted before the end of the process was recorded");
+    describe_start(b, dirfd);
+    *ret = (struct run_exit){.outcome = RUN_OUTCOME_IN_DOUBT};
+    ret->output_bytes = describe_output(b, dirfd);
+    if (left)
+        buf_printf(b, "; %zu process%s of it still lived and %s been killed", left, left == 1 ? "" : "es",
+                   left == 1 ? "has" : "have");
+    ret->detail = buf_view(b);
+}
+
+/* The lock is tried before the record is looked for: a runner that lets go of it has written its record by then. */
+static enum run_probe probe(struct runs *r, const char *task, const char *run, int dirfd, bool this_boot,
+                            struct run_exit *ret)
+{
+    bool held = dirfd >= 0 && runs_lock_held(dirfd);
+    if (runs_read_exit(r, dirfd, ret) == 0)
+        return RUN_PROBE_ENDED;
+    if (held)
+        return RUN_PROBE_ALIVE;
+    bool started = dirfd >= 0 && faccessat(dirfd, RUN_FILE_START, F_OK, 0) == 0;
+    if (!started && this_boot)
+        return RUN_PROBE_NOT_STARTED;
+    runs_in_doubt(r, task, run, dirfd, this_boot, ret);
+    return RUN_PROBE_ENDED;
+}
+
+enum run_probe runs_probe(struct runs *r, const char *task, const char *run, bool this_boot, struct run_exit *ret)
+{
+    int dirfd = runs_open_dir(r, task, run);
+    enum run_probe found = probe(r, task, run, dirfd, this_boot, ret);
+    if (dirfd >= 0)
+        close(dirfd);
+    return found;
+}
