@@ -18,6 +18,8 @@ int rpc_new(struct daemon *d, const char *path, int fd, struct rpc **ret, struct
 /* Closes all connections and, if this daemon made it, the socket's file. */
 void rpc_free(struct rpc *r);
 size_t rpc_clients(const struct rpc *r);
+/* Bytes that wait for clients to read them, those of all clients together. */
+size_t rpc_queued(const struct rpc *r);
 
 /* ---- from the pump's world ---- */
 
