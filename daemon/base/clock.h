@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 #define CLOCK_BOOT_ID_SIZE 40 /* the text of /proc/sys/kernel/random/boot_id and its NUL */
-#define CLOCK_TEXT_SIZE 32    /* "2026-01-02T03:04:05.678Z" and its NUL, with room */
+#define CLOCK_TEXT_SIZE 48    /* "2026-01-02T03:04:05.678Z" and its NUL, with room */
 
 struct clock_now {
     int64_t wall_ms; /* since 1970, UTC */
