@@ -1,4 +1,4 @@
-/* agentd-supervise: starts agentd in the background and starts it again when it ends abnormally, where
+/*~ agentd-supervise: starts agentd in the background and starts it again when it ends abnormally, where
  * systemd does not do it.
  *
  *     agentd-supervise --agentd PATH [--log FILE] -- ARGS...
