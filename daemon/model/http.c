@@ -201,7 +201,10 @@ static enum http_end end_of(const struct http_call *call)
         return HTTP_END_TOO_LARGE;
     if (call->code == CURLE_OK)
         return HTTP_END_WHOLE;
-    if (call->code == CURLE_URL_MALFORMAT || call->code == CURLE_UNSUPPORTED_PROTOCOL)
+    /* An answer that is not HTTP is an unsupported protocol to libcurl, too. */
+    long sent = 0;
+    curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE, &sent);
+    if (sent == 0 && (call->code == CURLE_URL_MALFORMAT || call->code == CURLE_UNSUPPORTED_PROTOCOL))
         return HTTP_END_BAD_URL;
     return call->head.status == 0 ? HTTP_END_UNREACHED : HTTP_END_CUT;
 }
