@@ -1,5 +1,6 @@
 #pragma once
-/* What the files of this folder share: a request on its way through its command, and the two ways to answer it. */
+/* What the files of this folder share: a request on its way through its command, and the two ways to answer
+ * it. */
 #include "daemon/commands/commands.h"
 #include "daemon/daemon.h"
 
@@ -30,7 +31,8 @@ void command_rpc_describe(const struct command *c);
 void command_reply(const struct command *c, const void *result);
 /* Answers once everything applied so far is durable. */
 void command_reply_after(const struct command *c, struct str result_json);
-/* Calls fn once everything applied so far is durable. On a full disk at once: a view then shows what is committed, which is all that it
- * ever shows, and does not wait for somebody to make room. The command is copied. */
+/* Calls fn once everything applied so far is durable. On a full disk at once: a view then shows what is
+ * committed, which is all that it ever shows, and does not wait for somebody to make room. The command is
+ * copied. */
 typedef void command_view_fn(const struct command *c, const void *params);
 void command_view(const struct command *c, command_view_fn *fn, const void *params);

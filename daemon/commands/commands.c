@@ -52,10 +52,11 @@ static void dispatch(const struct command *c, const void *params)
     rpc_fail(c->call, RPC_METHOD_NOT_FOUND, STR_NONE);
 }
 
-void commands_run(struct daemon *d, struct rpc_call *call, const struct command_client *client, enum method method,
-                  const void *params, struct str params_json)
+void commands_run(struct daemon *d, struct rpc_call *call, const struct command_client *client,
+                  enum method method, const void *params, struct str params_json)
 {
-    struct command c = {.d = d, .call = call, .client = *client, .method = method, .params_json = params_json};
+    struct command c = {
+        .d = d, .call = call, .client = *client, .method = method, .params_json = params_json};
     dispatch(&c, params);
 }
 

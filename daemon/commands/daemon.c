@@ -63,7 +63,9 @@ void command_daemon_status(const struct command *c)
                 .rss_bytes = rss_bytes(),
                 .tasks_live = tasks_not_final(d),
                 .clients = d->rpc ? (int64_t)rpc_clients(d->rpc) : 0,
-                .admission = d->stopping ? STR("stopping") : d->disk_full ? STR("disk_full") : STR("open"),
+                .admission = d->stopping    ? STR("stopping")
+                             : d->disk_full ? STR("disk_full")
+                                            : STR("open"),
                 .config = shown(&config, d->config->path),
             },
     };

@@ -1,4 +1,5 @@
-/* daemon/doctor: looks at everything that tasks need, and says what it found and what to do. It changes nothing and never shows a key. */
+/* daemon/doctor: looks at everything that tasks need, and says what it found and what to do. It changes
+ * nothing and never shows a key. */
 #include "command.h"
 
 #include "daemon/base/mem.h"
@@ -101,7 +102,10 @@ static void look_at_config(struct findings *f)
     if (config->model)
         buf_printf(&model, "%s is the default of %zu", config->model, config->models_n);
     else
-        buf_puts(&model, config->advice ? config->advice : "no default model is configured: set OPENAI_API_KEY, or write a configuration file");
+        buf_puts(&model,
+                 config->advice
+                     ? config->advice
+                     : "no default model is configured: set OPENAI_API_KEY, or write a configuration file");
     found(f, "model", config->model != NULL, &model);
 }
 
@@ -137,7 +141,8 @@ static void look_at_program(struct findings *f, const char *name, const char *pa
 static void look_at_policy(struct findings *f)
 {
     struct buf detail = {0};
-    buf_puts(&detail, "open: tools have all the rights of the user who runs agentd. Use a container or an account of its own for work that you do not trust");
+    buf_puts(&detail, "open: tools have all the rights of the user who runs agentd. Use a container or an "
+                      "account of its own for work that you do not trust");
     found(f, "policy", true, &detail);
     buf_free(&detail);
 }

@@ -6,24 +6,23 @@
 #include <jansson.h>
 #include <stdlib.h>
 
-/* A `*` at the end stands for anything. */
-static const char *const allowed[] = {
+/* Names; a `*` at the end of one stands for anything. */
+static const char allowed[] =
     /* who and where */
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TERM", "COLORTERM", "TZ", "TMPDIR", "TEMP",
-    "TMP", "EDITOR", "VISUAL", "PAGER", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_DATA_DIRS",
+    "PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TERM COLORTERM TZ TMPDIR TEMP TMP EDITOR VISUAL PAGER "
+    "XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_DATA_DIRS MANPATH INFOPATH "
     /* languages and their tools */
-    "VIRTUAL_ENV", "CONDA_*", "PYENV_*", "PYTHONPATH", "PYTHONHOME", "PIPENV_ACTIVE", "UV_CACHE_DIR", "POETRY_HOME",
-    "NODE_PATH", "NODE_ENV", "NVM_DIR", "NVM_BIN", "VOLTA_HOME", "PNPM_HOME", "BUN_INSTALL", "DENO_DIR",
-    "GOPATH", "GOROOT", "GOBIN", "GOCACHE", "GOMODCACHE", "GOFLAGS", "GOTOOLCHAIN",
-    "CARGO_HOME", "CARGO_TARGET_DIR", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "RUSTFLAGS",
-    "JAVA_HOME", "JDK_HOME", "MAVEN_HOME", "MAVEN_OPTS", "M2_HOME", "GRADLE_HOME", "GRADLE_USER_HOME", "ANDROID_HOME",
-    "ANDROID_SDK_ROOT", "GEM_HOME", "GEM_PATH", "RBENV_ROOT", "RUBYLIB", "PERL5LIB", "DOTNET_ROOT", "SDKMAN_DIR",
-    "ASDF_DIR", "ASDF_DATA_DIR",
+    "VIRTUAL_ENV CONDA_* PYENV_* PYTHONPATH PYTHONHOME PIPENV_ACTIVE UV_CACHE_DIR POETRY_HOME "
+    "NODE_PATH NODE_ENV NVM_DIR NVM_BIN VOLTA_HOME PNPM_HOME BUN_INSTALL DENO_DIR "
+    "GOPATH GOROOT GOBIN GOCACHE GOMODCACHE GOFLAGS GOTOOLCHAIN "
+    "CARGO_HOME CARGO_TARGET_DIR RUSTUP_HOME RUSTUP_TOOLCHAIN RUSTFLAGS "
+    "JAVA_HOME JDK_HOME MAVEN_HOME MAVEN_OPTS M2_HOME GRADLE_HOME GRADLE_USER_HOME ANDROID_HOME "
+    "ANDROID_SDK_ROOT GEM_HOME GEM_PATH RBENV_ROOT RUBYLIB PERL5LIB DOTNET_ROOT SDKMAN_DIR ASDF_DIR "
+    "ASDF_DATA_DIR NIX_PATH NIX_PROFILES "
     /* building */
-    "PKG_CONFIG_PATH", "LD_LIBRARY_PATH", "LIBRARY_PATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "CPATH", "CC", "CXX",
-    "CPP", "LD", "AR", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "MAKEFLAGS", "CMAKE_PREFIX_PATH", "CMAKE_GENERATOR",
-    "CMAKE_BUILD_PARALLEL_LEVEL", "CCACHE_DIR", "MANPATH", "INFOPATH", "NIX_PATH", "NIX_PROFILES",
-};
+    "PKG_CONFIG_PATH LD_LIBRARY_PATH LIBRARY_PATH C_INCLUDE_PATH CPLUS_INCLUDE_PATH CPATH CC CXX CPP LD AR "
+    "CFLAGS CXXFLAGS CPPFLAGS LDFLAGS MAKEFLAGS CMAKE_PREFIX_PATH CMAKE_GENERATOR "
+    "CMAKE_BUILD_PARALLEL_LEVEL CCACHE_DIR";
 
 static const char *const secret[] = {"KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"};
 
@@ -39,12 +38,11 @@ static bool looks_secret(struct str name)
     return false;
 }
 
-static bool matches(struct str name, const char *pattern)
+static bool matches(struct str name, struct str pattern)
 {
-    size_t n = strlen(pattern);
-    if (pattern[n - 1] == '*')
-        return name.n >= n - 1 && memcmp(name.p, pattern, n - 1) == 0;
-    return str_eqz(name, pattern);
+    if (pattern.p[pattern.n - 1] == '*')
+        return name.n >= pattern.n - 1 && memcmp(name.p, pattern.p, pattern.n - 1) == 0;
+    return str_eq(name, pattern);
 }
 
 static bool name_valid(struct str name)
@@ -62,9 +60,11 @@ bool env_allowed(struct str name)
 {
     if (!name_valid(name) || looks_secret(name))
         return false;
-    for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++) {
-        if (matches(name, allowed[i]))
+    for (const char *p = allowed; *p; p += strspn(p, " ")) {
+        size_t n = strcspn(p, " ");
+        if (matches(name, str_n(p, n)))
             return true;
+        p += n;
     }
     return false;
 }

@@ -21,7 +21,8 @@ static void find_missing(const struct config_provider *p, struct buf *ret)
         sodium_memzero(key.p, key.cap);
 }
 
-static void fill(const struct config *config, const struct config_model *m, struct proto_model *ret, struct buf *missing)
+static void fill(const struct config *config, const struct config_model *m, struct proto_model *ret,
+                 struct buf *missing)
 {
     const struct config_provider *p = config_provider_find(config, m->provider);
     find_missing(p, missing);

@@ -24,7 +24,8 @@ static char lower(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }
 
-/* Takes the next word; a letter beyond ASCII is left out but does not end it ("café" -> "caf"), an apostrophe too. */
+/* Takes the next word; a letter beyond ASCII is left out but does not end it ("café" -> "caf"), an apostrophe
+ * too. */
 static bool next_word(struct str *text, char *word, size_t *ret_n)
 {
     size_t i = 0, n = 0;

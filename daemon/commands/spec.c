@@ -113,7 +113,8 @@ int spec_decode(struct str json_text, struct task_spec *ret)
     if (json)
         read_spec(json, &spec);
     json_decref(json);
-    if (!spec.model.wire.p || !spec.model.base_url.p || !spec.model.name.p || !spec.provider || !spec.workspace) {
+    if (!spec.model.wire.p || !spec.model.base_url.p || !spec.model.name.p || !spec.provider ||
+        !spec.workspace) {
         spec_free(&spec);
         return -1;
     }

@@ -1,6 +1,7 @@
 #pragma once
-/* What a task keeps from the moment of its creation (law 6): its resolved model, instructions, environment. Stored as one JSON
- * object; a reader ignores members that it does not know. Credentials are never in it. Calls: base, jansson. */
+/* What a task keeps from the moment of its creation (law 6): its resolved model, instructions, environment.
+ * Stored as one JSON object; a reader ignores members that it does not know. Credentials are never in it.
+ * Calls: base, jansson. */
 #include "daemon/model/model.h"
 
 struct task_spec {
@@ -8,7 +9,7 @@ struct task_spec {
     char *provider; /* its name in the configuration, where the key is */
     char *workspace;
     char *instructions;
-    char **env; /* NULL-terminated NAME=value */
+    char **env;               /* NULL-terminated NAME=value */
     struct proto_arena arena; /* all of the above, if it was decoded */
 };
 

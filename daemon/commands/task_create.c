@@ -1,5 +1,5 @@
-/* task/create: checks all that can be known before the task is accepted, so that what is accepted can run; resolves the model and puts
- * what the task keeps of it into its spec. */
+/* task/create: checks all that can be known before the task is accepted, so that what is accepted can run;
+ * resolves the model and puts what the task keeps of it into its spec. */
 #include "env.h"
 #include "instructions.h"
 #include "key.h"
@@ -40,7 +40,8 @@ static enum rpc_error check_name(struct creation *t)
 {
     struct str name = t->params->name;
     if (name.p && !name_valid(name)) {
-        buf_puts(&t->detail, "\"name\" takes letters, digits, \"-\", \"_\" and \".\", and begins with none of \"-\" and \".\"");
+        buf_puts(&t->detail, "\"name\" takes letters, digits, \"-\", \"_\" and \".\", and begins with none "
+                             "of \"-\" and \".\"");
         return RPC_INVALID_PARAMS;
     }
     if (name.p) {
@@ -60,7 +61,8 @@ static enum rpc_error check_policy(struct creation *t)
 {
     if (!t->params->policy.p || str_eqz(t->params->policy, "open"))
         return RPC_OK;
-    buf_printf(&t->detail, "there is no policy \"%.*s\"; the only one so far is open", STR_ARG(t->params->policy));
+    buf_printf(&t->detail, "there is no policy \"%.*s\"; the only one so far is open",
+               STR_ARG(t->params->policy));
     return RPC_POLICY_UNKNOWN;
 }
 
@@ -129,7 +131,7 @@ static enum rpc_error check_env(struct creation *t)
 
 static enum rpc_error check(struct creation *t)
 {
-    static enum rpc_error (*const checks[])(struct creation *t) = {
+    static enum rpc_error (*const checks[])(struct creation * t) = {
         check_policy, check_workspace, check_env, check_model, check_credentials, check_name,
     };
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
@@ -209,6 +211,9 @@ static enum rpc_error create(struct creation *t, const struct command_client *cl
                 .keep_open = t->params->keep_open,
                 .head_bytes = (int64_t)head.n,
                 .tail_bytes = (int64_t)tail.n,
+                .price_input = t->model->price_input,
+                .price_output = t->model->price_output,
+                .max_output_tokens = t->model->max_output_tokens,
             },
     };
     return pump_input(t->d->pump, &input, ret, &t->detail);

@@ -1,4 +1,5 @@
-/* task/get, task/list, task/events: what is committed, read from the store. A view brings no task into memory. */
+/* task/get, task/list, task/events: what is committed, read from the store. A view brings no task into
+ * memory. */
 #include "command.h"
 
 #include "daemon/base/json.h"
@@ -137,7 +138,7 @@ struct event_page {
     struct buf text; /* of all events */
     struct {
         size_t offset, n;
-    } *lines;
+    } * lines;
     size_t n, cap;
     int64_t first, last; /* seq */
 };
@@ -167,13 +168,14 @@ static int read_page(const struct command *c, const char *id, const struct param
                      struct event_page *page)
 {
     if (params->before > 0)
-        return store_events_before(c->d->store, id, params->before, params->limit, params->bytes, on_event, page);
+        return store_events_before(c->d->store, id, params->before, params->limit, params->bytes, on_event,
+                                   page);
     return store_events_after(c->d->store, id, params->after, params->limit, params->bytes, on_event, page);
 }
 
 /* The store gives a page backwards newest first; clients get every page oldest first. */
-static void reply_events(const struct command *c, const struct event_page *page, bool backwards, int64_t after,
-                         int64_t end)
+static void reply_events(const struct command *c, const struct event_page *page, bool backwards,
+                         int64_t after, int64_t end)
 {
     struct str *events = mem_alloc(page->n * sizeof *events);
     for (size_t i = 0; i < page->n; i++) {
@@ -185,9 +187,7 @@ static void reply_events(const struct command *c, const struct event_page *page,
         .events = events,
         .events_n = page->n,
         .next = page->last,
-        .has_next = page->n && page->last < end,
-        .prev = first,
-        .has_prev = first > 1 && first <= end + 1,
+        .has_next = page->n && page->last<end, .prev = first, .has_prev = first> 1 && first <= end + 1,
         .end = end,
     };
     command_reply(c, &result);

@@ -106,7 +106,8 @@ void conn_flush(struct conn *c)
 
 /* ---- in ---- */
 
-/* Waiting in the socket loses nothing, so a client that asks faster than it reads is slowed down rather than refused. */
+/* Waiting in the socket loses nothing, so a client that asks faster than it reads is slowed down rather than
+ * refused. */
 static bool must_wait(const struct conn *c)
 {
     const struct limits *limits = &c->rpc->d->config->limits;

@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define PIECE_BYTES 16384     /* of text in one notification */
+#define PIECE_BYTES 16384      /* of text in one notification */
 #define BEHIND_BYTES_MAX 65536 /* a run's output further back than this is skipped */
 #define CHARACTER_BYTES_MAX 4
 
@@ -54,8 +54,8 @@ static size_t continuation_bytes(const char *p, size_t n)
 }
 
 /* One piece from the offset on. 0: nothing more for now. */
-static size_t send_run_piece(struct subscription *s, const char *task, const char *run, int64_t *offset, bool jumped,
-                             bool more)
+static size_t send_run_piece(struct subscription *s, const char *task, const char *run, int64_t *offset,
+                             bool jumped, bool more)
 {
     char raw[PIECE_BYTES];
     size_t n = runs_read(s->conn->rpc->d->runs, task, run, *offset, raw, sizeof raw);

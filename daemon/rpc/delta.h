@@ -1,6 +1,7 @@
 #pragma once
-/* Live text on its way to one subscription: from where it stands in each item to where the item is now, so that a slow client gets
- * few long pieces and a quick one many short ones. Only a run's output may be skipped. */
+/* Live text on its way to one subscription: from where it stands in each item to where the item is now, so
+ * that a slow client gets few long pieces and a quick one many short ones. Only a run's output may be
+ * skipped. */
 #include "daemon/rpc/subscription.h"
 
 /* False: the client's queue is full, there is more. */

@@ -1,7 +1,8 @@
 #pragma once
-/* Cuts a stream of bytes into messages: one a line, at most bytes_max bytes each. Feed bytes, take messages; it does no I/O and does not
- * look into them. A line over the limit is reported once, as soon as that is certain, and skipped to its end; what follows it is read
- * as ever. Empty lines are nothing; a CR before the newline does not count. Calls: base. */
+/* Cuts a stream of bytes into messages: one a line, at most bytes_max bytes each. Feed bytes, take messages;
+ * it does no I/O and does not look into them. A line over the limit is reported once, as soon as that is
+ * certain, and skipped to its end; what follows it is read as ever. Empty lines are nothing; a CR before the
+ * newline does not count. Calls: base. */
 #include "daemon/base/buf.h"
 
 #include <stdbool.h>

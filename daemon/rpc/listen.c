@@ -29,7 +29,8 @@ static int make_folders(const char *dir, struct buf *error)
             continue;
         char cut = path.p[i];
         path.p[i] = 0;
-        if (mkdir(path.p, 0700) < 0 && errno != EEXIST && errno != EISDIR && errno != EROFS && errno != EACCES) {
+        if (mkdir(path.p, 0700) < 0 && errno != EEXIST && errno != EISDIR && errno != EROFS &&
+            errno != EACCES) {
             buf_printf(error, "cannot make the folder %s: %s", path.p, strerror(errno));
             return -1;
         }
@@ -47,11 +48,14 @@ static int check_folder(int fd, const char *dir, struct buf *error)
         return -1;
     }
     if (st.st_uid != geteuid()) {
-        buf_printf(error, "%s belongs to another user; put the socket into a folder of your own (AGENTD_SOCKET)", dir);
+        buf_printf(error,
+                   "%s belongs to another user; put the socket into a folder of your own (AGENTD_SOCKET)",
+                   dir);
         return -1;
     }
     if (st.st_mode & 022) {
-        buf_printf(error, "others can write %s; chmod 700 it, or put the socket elsewhere (AGENTD_SOCKET)", dir);
+        buf_printf(error, "others can write %s; chmod 700 it, or put the socket elsewhere (AGENTD_SOCKET)",
+                   dir);
         return -1;
     }
     return 0;
@@ -82,7 +86,9 @@ static int replace_stale(const char *path, int dir, const char *base, const stru
         return -1;
     }
     if (!S_ISSOCK(st.st_mode)) {
-        buf_printf(error, "%s exists and is not a socket; move it away, or choose another path (AGENTD_SOCKET)", path);
+        buf_printf(error,
+                   "%s exists and is not a socket; move it away, or choose another path (AGENTD_SOCKET)",
+                   path);
         return -1;
     }
     CLEANUP(close_fd) int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -115,7 +121,8 @@ static int bind_in(const char *path, int dir, const char *base, int *ret_fd, str
                    struct buf *error)
 {
     struct sockaddr_un address;
-    if (address_of(path, dir, base, &address, error) < 0 || replace_stale(path, dir, base, &address, error) < 0)
+    if (address_of(path, dir, base, &address, error) < 0 ||
+        replace_stale(path, dir, base, &address, error) < 0)
         return -1;
     CLEANUP(close_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct stat st;
@@ -172,6 +179,7 @@ int listen_inherited(int fd, struct buf *error)
 void listen_unlink(const char *path, const struct listen_file *file)
 {
     struct stat st;
-    if (file->made && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_dev == file->dev && st.st_ino == file->ino)
+    if (file->made && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_dev == file->dev &&
+        st.st_ino == file->ino)
         unlink(path);
 }

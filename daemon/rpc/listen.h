@@ -1,6 +1,7 @@
 #pragma once
-/* The listening Unix socket as a file: its folder, its name, whose it is. Done by hand because uv_pipe_bind() of libuv 1.44 cuts long
- * paths without a word and its close unlinks whatever stands there. It accepts nothing. Calls: base. */
+/* The listening Unix socket as a file: its folder, its name, whose it is. Done by hand because uv_pipe_bind()
+ * of libuv 1.44 cuts long paths without a word and its close unlinks whatever stands there. It accepts
+ * nothing. Calls: base. */
 #include "daemon/base/buf.h"
 
 #include <stdbool.h>
@@ -13,10 +14,12 @@ struct listen_file {
     ino_t ino;
 };
 
-/* Binds and listens. Makes missing folders (0700); refuses one that is another user's or that others can write. A socket on which nobody
- * listens is replaced; whatever else stands there is left alone. 0 and a descriptor (non-blocking, close-on-exec), or -1 and a sentence. */
+/* Binds and listens. Makes missing folders (0700); refuses one that is another user's or that others can
+ * write. A socket on which nobody listens is replaced; whatever else stands there is left alone. 0 and a
+ * descriptor (non-blocking, close-on-exec), or -1 and a sentence. */
 int listen_open(const char *path, int *ret_fd, struct listen_file *ret_file, struct buf *error);
-/* Whether an inherited descriptor is a listening Unix stream socket; makes it non-blocking and close-on-exec. 0, or -1 and a sentence. */
+/* Whether an inherited descriptor is a listening Unix stream socket; makes it non-blocking and close-on-exec.
+ * 0, or -1 and a sentence. */
 int listen_inherited(int fd, struct buf *error);
 /* Removes the file if it is still the one that was made. */
 void listen_unlink(const char *path, const struct listen_file *file);

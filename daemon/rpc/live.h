@@ -1,7 +1,7 @@
 #pragma once
-/* Live text that is not in the journal yet: the items of a model's stream as far as they came, and how much output each run has. It is
- * state only, and knows no connection: each reader is a number with an offset in every item. What ends is forgotten at once, because
- * the journal has it from then on. Calls: base. */
+/* Live text that is not in the journal yet: the items of a model's stream as far as they came, and how much
+ * output each run has. It is state only, and knows no connection: each reader is a number with an offset in
+ * every item. What ends is forgotten at once, because the journal has it from then on. Calls: base. */
 #include "daemon/base/list.h"
 #include "daemon/core/types.h"
 

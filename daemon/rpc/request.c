@@ -33,7 +33,8 @@ static void put_error(struct conn *c, struct str id, enum rpc_error error, struc
     CLEANUP(buf_free) struct buf message = {0};
     utf8_put_valid(&message, detail.p && detail.n ? detail : str_of(e->hint), false);
     struct buf *b = &c->out;
-    buf_printf(b, "{\"jsonrpc\":\"2.0\",\"id\":%.*s,\"error\":{\"code\":%d,\"message\":", STR_ARG(id), e->code);
+    buf_printf(b, "{\"jsonrpc\":\"2.0\",\"id\":%.*s,\"error\":{\"code\":%d,\"message\":", STR_ARG(id),
+               e->code);
     json_put_string(b, buf_view(&message));
     buf_printf(b, ",\"data\":{\"name\":\"%s\",\"hint\":", e->name);
     json_put_string(b, str_of(e->hint));
@@ -106,7 +107,8 @@ static enum rpc_error parse(const struct conn *c, struct str message, json_t **r
         return RPC_TOO_DEEP;
     }
     json_error_t error;
-    *ret = json_loadb(message.p, message.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
+    *ret =
+        json_loadb(message.p, message.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
     if (*ret)
         return RPC_OK;
     buf_printf(detail, "this line is not JSON: %s at byte %d", error.text, error.position);
@@ -152,7 +154,8 @@ static int method_find(const char *name)
 }
 
 /* Every right of a connection is checked here and nowhere else. */
-static enum rpc_error check_method(const struct conn *c, const json_t *json, enum method *ret, struct buf *detail)
+static enum rpc_error check_method(const struct conn *c, const json_t *json, enum method *ret,
+                                   struct buf *detail)
 {
     const char *name = json_string_value(json_object_get(json, "method"));
     int method = method_find(name);
@@ -198,8 +201,8 @@ static const char *find_nul(const struct proto_object *type, const char *p)
 static bool other_protocol(const struct rpc_call *call, const json_t *params)
 {
     const json_t *protocol = json_object_get(params, "protocol");
-    return call->method == METHOD_INITIALIZE && json_is_integer(protocol) && json_integer_value(protocol) > 0 &&
-           json_integer_value(protocol) != PROTOCOL_VERSION;
+    return call->method == METHOD_INITIALIZE && json_is_integer(protocol) &&
+           json_integer_value(protocol) > 0 && json_integer_value(protocol) != PROTOCOL_VERSION;
 }
 
 static enum rpc_error read_params(struct rpc_call *call, struct buf *detail)
@@ -270,7 +273,8 @@ static void run(struct rpc_call *call)
     }
 }
 
-/* What the answer may take is counted while it waits, so that many questions at once cannot pile up more than one big answer. */
+/* What the answer may take is counted while it waits, so that many questions at once cannot pile up more than
+ * one big answer. */
 static size_t answer_bytes(const struct rpc_call *call)
 {
     if (call->method == METHOD_TASK_EVENTS)

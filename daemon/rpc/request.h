@@ -1,6 +1,6 @@
 #pragma once
-/* Requests: from a message to a call, from its answer to a message. Checks everything that the schema says before a command sees it:
- * form, depth, method, role, params. See commands.h for how a call is answered. */
+/* Requests: from a message to a call, from its answer to a message. Checks everything that the schema says
+ * before a command sees it: form, depth, method, role, params. See commands.h for how a call is answered. */
 #include "daemon/commands/commands.h"
 #include "daemon/rpc/server.h"
 

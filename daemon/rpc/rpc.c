@@ -25,7 +25,8 @@ static void live_news(struct rpc *r, struct live_task *t)
     }
 }
 
-/* One pass: what it makes dirty again waits for the next one, so that the loop sees its other events in between. */
+/* One pass: what it makes dirty again waits for the next one, so that the loop sees its other events in
+ * between. */
 static void on_service(uv_idle_t *handle)
 {
     struct rpc *r = handle->data;
@@ -146,7 +147,8 @@ size_t rpc_queued(const struct rpc *r)
 /* The events that hold, or void, what was live. */
 static bool ends_live_text(enum event_kind kind)
 {
-    return kind == EVENT_MESSAGE || kind == EVENT_REASONING || kind == EVENT_STEP_ENDED || kind == EVENT_STEP_RETRY;
+    return kind == EVENT_MESSAGE || kind == EVENT_REASONING || kind == EVENT_STEP_ENDED ||
+           kind == EVENT_STEP_RETRY;
 }
 
 void rpc_event(struct rpc *r, const struct pump_event *event, struct str json)
@@ -161,8 +163,8 @@ void rpc_event(struct rpc *r, const struct pump_event *event, struct str json)
     }
 }
 
-void rpc_live_text(struct rpc *r, const char *task, int64_t step, int64_t attempt, int64_t item, enum delta_kind kind,
-                   struct str text)
+void rpc_live_text(struct rpc *r, const char *task, int64_t step, int64_t attempt, int64_t item,
+                   enum delta_kind kind, struct str text)
 {
     struct live_item where = {.step = step, .attempt = attempt, .item = item, .kind = kind};
     live_text(&r->live, task, &where, text);

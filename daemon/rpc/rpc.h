@@ -1,8 +1,8 @@
 #pragma once
-/* The socket: connections, frames (one JSON-RPC 2.0 message a line), replies, subscriptions, backpressure. A client that does not
- * read costs a cursor, not memory: what it has not read is fed from the journal when it reads again. It checks requests against
- * the schema and hands them to commands; it knows no task logic. Calls: base, proto, commands.h, store (pages), runs (live
- * output), libuv, jansson. */
+/* The socket: connections, frames (one JSON-RPC 2.0 message a line), replies, subscriptions, backpressure. A
+ * client that does not read costs a cursor, not memory: what it has not read is fed from the journal when it
+ * reads again. It checks requests against the schema and hands them to commands; it knows no task logic.
+ * Calls: base, proto, commands.h, store (pages), runs (live output), libuv, jansson. */
 #include "daemon/core/types.h"
 #include "daemon/pump/pump.h"
 
@@ -11,9 +11,9 @@
 struct rpc;
 struct daemon;
 
-/* Binds `path` (folder made 0700, socket 0600; paths beyond 108 bytes go through /proc/self/fd) and listens. A stale socket is
- * replaced; any other kind of file is left alone and is an error. If `fd` >= 0 it is a listening socket inherited from a
- * service manager. 0 or -1 with a sentence. */
+/* Binds `path` (folder made 0700, socket 0600; paths beyond 108 bytes go through /proc/self/fd) and listens.
+ * A stale socket is replaced; any other kind of file is left alone and is an error. If `fd` >= 0 it is a
+ * listening socket inherited from a service manager. 0 or -1 with a sentence. */
 int rpc_new(struct daemon *d, const char *path, int fd, struct rpc **ret, struct buf *error);
 /* Closes all connections and, if this daemon made it, the socket's file. */
 void rpc_free(struct rpc *r);
@@ -23,13 +23,14 @@ size_t rpc_queued(const struct rpc *r);
 
 /* ---- from the pump's world ---- */
 
-/* These events are committed; `json` is the event as clients see it. Called once per event, in order of pos. */
+/* These events are committed; `json` is the event as clients see it. Called once per event, in order of pos.
+ */
 void rpc_event(struct rpc *r, const struct pump_event *event, struct str json);
 
-/* Live text of a model's stream. The item's text so far is kept (bounded by response_bytes_max) so that a later subscriber gets it
- * from offset 0. `item` is the item's number ("i<n>"). */
-void rpc_live_text(struct rpc *r, const char *task, int64_t step, int64_t attempt, int64_t item, enum delta_kind kind,
-                   struct str text);
+/* Live text of a model's stream. The item's text so far is kept (bounded by response_bytes_max) so that a
+ * later subscriber gets it from offset 0. `item` is the item's number ("i<n>"). */
+void rpc_live_text(struct rpc *r, const char *task, int64_t step, int64_t attempt, int64_t item,
+                   enum delta_kind kind, struct str text);
 /* The attempt ended, or its response was accepted: its live text is void. */
 void rpc_live_end(struct rpc *r, const char *task);
 /* A run has more output; live text is read from its file by those who want it. */

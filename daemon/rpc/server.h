@@ -12,13 +12,14 @@
 struct rpc {
     struct daemon *d;
     uv_pipe_t listener;
-    uv_idle_t service; /* runs once before the loop waits again, if a connection or the live text has something to send */
+    uv_idle_t service; /* runs once before the loop waits again, if a connection or the live text has
+                          something to send */
     char *path;
     struct listen_file file;
     struct list conns; /* of struct conn */
     struct list dirty; /* those to be serviced */
     size_t conns_n;
-    size_t handles_n;  /* of libuv, not closed yet; the last one frees this */
+    size_t handles_n; /* of libuv, not closed yet; the last one frees this */
     uint64_t reader_last;
     int64_t pos; /* of the last event that was published */
     struct live live;
@@ -27,9 +28,10 @@ struct rpc {
 
 /* A connection.
  *
- * Everything that it is sent is appended to `out` and leaves when the loop is about to wait, in one write. What the socket does not
- * take stays, as `sending` while libuv has it. When more than client_queue_bytes_max waits, no more requests are read and no
- * events are added: subscriptions lag, and are fed from the store once the queue is short again. */
+ * Everything that it is sent is appended to `out` and leaves when the loop is about to wait, in one write.
+ * What the socket does not take stays, as `sending` while libuv has it. When more than client_queue_bytes_max
+ * waits, no more requests are read and no events are added: subscriptions lag, and are fed from the store
+ * once the queue is short again. */
 struct conn {
     struct list node, dirty_node;
     struct rpc *rpc;

@@ -13,7 +13,8 @@
 
 void subscription_open(const struct subscription *s, const char *method)
 {
-    buf_printf(&s->conn->out, "{\"jsonrpc\":\"2.0\",\"method\":\"%s\",\"params\":{\"subscription\":%" PRId64 ",", method,
+    buf_printf(&s->conn->out,
+               "{\"jsonrpc\":\"2.0\",\"method\":\"%s\",\"params\":{\"subscription\":%" PRId64 ",", method,
                s->id);
 }
 
@@ -35,7 +36,8 @@ static bool concerns(const struct subscription *s, const char *task)
     return s->task[0] == 0 || strcmp(s->task, task) == 0;
 }
 
-/* Live text follows the events that are published. Who has read ahead of them in the store may hold the end of an item already. */
+/* Live text follows the events that are published. Who has read ahead of them in the store may hold the end
+ * of an item already. */
 static bool wants_live(const struct subscription *s)
 {
     return s->deltas && !s->lagging && s->pos <= s->conn->rpc->pos;
@@ -182,13 +184,13 @@ static int on_row_back(void *arg, const struct store_event *row)
     return -1;
 }
 
-/* A point in the journal as a point in a task. Where it is too far back to be found at once, the subscription reads the task from its
- * beginning and passes over what is not wanted. */
+/* A point in the journal as a point in a task. Where it is too far back to be found at once, the subscription
+ * reads the task from its beginning and passes over what is not wanted. */
 static void start_at_pos(struct subscription *s, int64_t pos)
 {
     struct look_back look = {.pos = pos};
-    store_events_before(s->conn->rpc->d->store, s->task, INT64_MAX, LOOK_BACK_EVENTS, LOOK_BACK_BYTES, on_row_back,
-                        &look);
+    store_events_before(s->conn->rpc->d->store, s->task, INT64_MAX, LOOK_BACK_EVENTS, LOOK_BACK_BYTES,
+                        on_row_back, &look);
     s->cursor = look.seq;
     s->pos_min = pos;
 }
@@ -239,7 +241,8 @@ void subscriptions_end(struct conn *c)
 
 static void reply(struct rpc_call *call, const struct subscription *s)
 {
-    struct result_events_subscribe result = {.subscription = s->id, .task = s->task[0] ? str_of(s->task) : STR_NONE};
+    struct result_events_subscribe result = {.subscription = s->id,
+                                             .task = s->task[0] ? str_of(s->task) : STR_NONE};
     CLEANUP(buf_free) struct buf json = {0};
     proto_encode(&json, &result_events_subscribe_type, &result);
     rpc_reply(call, buf_view(&json));
@@ -256,7 +259,8 @@ static void on_durable(void *arg)
     if (!c || (params->task.p && !task)) {
         rpc_fail(call, error, STR_NONE);
     } else if (c->subscriptions_n >= (size_t)c->rpc->d->config->limits.subscriptions_max) {
-        rpc_fail(call, RPC_LIMIT_REACHED, STR("this connection has subscriptions_max subscriptions; end one first"));
+        rpc_fail(call, RPC_LIMIT_REACHED,
+                 STR("this connection has subscriptions_max subscriptions; end one first"));
     } else {
         struct subscription *s = subscription_new(c, task);
         start(s, params);
@@ -267,7 +271,8 @@ static void on_durable(void *arg)
 void subscription_begin(struct rpc_call *call, const struct params_events_subscribe *params)
 {
     if (params->after_seq >= 0 && !params->task.p)
-        rpc_fail(call, RPC_INVALID_PARAMS, STR("\"after_seq\" counts within one task: give \"task\" too, or \"after_pos\""));
+        rpc_fail(call, RPC_INVALID_PARAMS,
+                 STR("\"after_seq\" counts within one task: give \"task\" too, or \"after_pos\""));
     else if (params->after_seq >= 0 && params->after_pos >= 0)
         rpc_fail(call, RPC_INVALID_PARAMS, STR("give \"after_seq\" or \"after_pos\", not both"));
     else

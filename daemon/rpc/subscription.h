@@ -1,6 +1,6 @@
 #pragma once
-/* Subscriptions: a cursor in the journal each. One that is caught up gets events as they are published; one that is not is fed page by
- * page from the store.
+/* Subscriptions: a cursor in the journal each. One that is caught up gets events as they are published; one
+ * that is not is fed page by page from the store.
  *
  *                   no more rows after the cursor
  *      LAGGING ----------------------------------------> LIVE
@@ -8,20 +8,22 @@
  *         +-----------------------------------------------+
  *               the client's queue is full, or a gap
  *
- * Nothing is lost or doubled at the switch: rows are visible to the store's reader before rpc_event() is called for them, both
- * happen on the loop's thread, and in either state only what lies behind the cursor is written, in order. So an event that was
- * committed before the last page was read was in that page (and rpc_event() finds it behind the cursor), and one that was
- * committed later arrives through rpc_event(), when the subscription is LIVE already. */
+ * Nothing is lost or doubled at the switch: rows are visible to the store's reader before rpc_event() is
+ * called for them, both happen on the loop's thread, and in either state only what lies behind the cursor is
+ * written, in order. So an event that was committed before the last page was read was in that page (and
+ * rpc_event() finds it behind the cursor), and one that was committed later arrives through rpc_event(), when
+ * the subscription is LIVE already. */
 #include "daemon/rpc/request.h"
 
 struct subscription {
     struct list node;
     struct conn *conn;
-    int64_t id;      /* on this connection */
-    uint64_t reader; /* of live text */
+    int64_t id;              /* on this connection */
+    uint64_t reader;         /* of live text */
     char task[TASK_ID_SIZE]; /* empty: all */
-    int64_t cursor;  /* seq (with task) or pos of the last event that was written */
-    int64_t pos;     /* of that event; beyond the published ones if it was read from the store before it was published */
+    int64_t cursor;          /* seq (with task) or pos of the last event that was written */
+    int64_t pos;     /* of that event; beyond the published ones if it was read from the store before it was
+                        published */
     int64_t pos_min; /* events up to here are not wanted */
     bool deltas, lagging;
     bool scan; /* there may be live text that it has not got, besides the news */

@@ -50,8 +50,8 @@ int64_t fake_commit(const char *task, enum event_kind kind, size_t text_bytes)
 {
     struct row row = {.pos = rows_n ? rows[rows_n - 1].pos + 2 : 11, .seq = fake_seq(task) + 1, .kind = kind};
     snprintf(row.task, sizeof row.task, "%s", task);
-    buf_printf(&row.json, "{\"seq\":%lld,\"pos\":%lld,\"task\":\"%s\",\"kind\":\"%s\",\"text\":\"", (long long)row.seq,
-               (long long)row.pos, task, event_descriptors[kind].kind);
+    buf_printf(&row.json, "{\"seq\":%lld,\"pos\":%lld,\"task\":\"%s\",\"kind\":\"%s\",\"text\":\"",
+               (long long)row.seq, (long long)row.pos, task, event_descriptors[kind].kind);
     memset(buf_reserve(&row.json, text_bytes), 'x', text_bytes);
     row.json.n += text_bytes;
     buf_puts(&row.json, "\"}");
@@ -121,11 +121,13 @@ int64_t store_pos_last(struct store *s)
 
 static int give(const struct row *row, store_event_cb *cb, void *arg)
 {
-    struct store_event event = {.pos = row->pos, .seq = row->seq, .task = row->task, .json = buf_view(&row->json)};
+    struct store_event event = {
+        .pos = row->pos, .seq = row->seq, .task = row->task, .json = buf_view(&row->json)};
     return cb(arg, &event);
 }
 
-static int walk(const char *task, int64_t after_at, int64_t limit, int64_t bytes, store_event_cb *cb, void *arg)
+static int walk(const char *task, int64_t after_at, int64_t limit, int64_t bytes, store_event_cb *cb,
+                void *arg)
 {
     fake_pages++;
     for (size_t i = 0; i < rows_n && limit > 0 && bytes > 0; i++) {
@@ -148,7 +150,8 @@ int store_events_after(struct store *s, const char *task, int64_t after_seq, int
     return walk(task, after_seq, limit, bytes, cb, arg);
 }
 
-int store_journal_after(struct store *s, int64_t after_pos, int64_t limit, int64_t bytes, store_event_cb *cb, void *arg)
+int store_journal_after(struct store *s, int64_t after_pos, int64_t limit, int64_t bytes, store_event_cb *cb,
+                        void *arg)
 {
     (void)s;
     return walk(NULL, after_pos, limit, bytes, cb, arg);
@@ -197,8 +200,8 @@ void fake_answer(void)
     waiting_n = 0;
 }
 
-void commands_run(struct daemon *d, struct rpc_call *call, const struct command_client *client, enum method method,
-                  const void *params, struct str params_json)
+void commands_run(struct daemon *d, struct rpc_call *call, const struct command_client *client,
+                  enum method method, const void *params, struct str params_json)
 {
     (void)d, (void)client, (void)params;
     if (method == METHOD_TASK_GET)

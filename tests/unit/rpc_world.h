@@ -1,9 +1,11 @@
 #pragma once
-/* For test_rpc: the daemon around the real rpc, made of lists in memory. Commands are a few that only echo; the journal is an array;
- * what is committed and what is published can be told apart, which is where the races are. */
+/* For test_rpc: the daemon around the real rpc, made of lists in memory. Commands are a few that only echo;
+ * the journal is an array; what is committed and what is published can be told apart, which is where the
+ * races are. */
 #include "daemon/daemon.h"
 
-/* Appends an event to the journal: from now on the store's reader sees it. Returns its pos. `text_bytes` of filler. */
+/* Appends an event to the journal: from now on the store's reader sees it. Returns its pos. `text_bytes` of
+ * filler. */
 int64_t fake_commit(const char *task, enum event_kind kind, size_t text_bytes);
 /* Hands out to rpc_event() all that is committed and not published yet. */
 void fake_publish(struct rpc *r);
