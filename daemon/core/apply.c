@@ -49,8 +49,11 @@ static struct task *apply_created(struct core *c, const struct clock_now *now, c
     t->items_n = 1; /* the prompt */
     t->turn_wants_step = true;
     t->context_n = 1; /* the head */
-    t->context_bytes = fact->head_bytes;
-    t->tail_bytes = fact->tail_bytes;
+    t->context_bytes = fact->created->create.head_bytes;
+    t->tail_bytes = fact->created->create.tail_bytes;
+    t->price_input = fact->created->create.price_input;
+    t->price_output = fact->created->create.price_output;
+    t->max_output_tokens = fact->created->create.max_output_tokens;
     set_activity(t, "queued", STR_NONE);
     list_append(&c->tasks, &t->node);
     map_put(&c->by_id, str_of(t->id), t);
@@ -122,6 +125,8 @@ static void apply_retry(const struct change *ch)
     t->phase = PHASE_BACKOFF;
     t->failures++;
     t->retry_at = ch->fact->deadline;
+    if (ch->fact->spent)
+        t->usage.uncertain_usd += task_attempt_cost_max(t);
     set_activity(t, "asks the model again: ", ch->event->step_retry.reason);
 }
 

@@ -89,6 +89,8 @@ struct task {
     int64_t seq;
     int64_t turns, steps, runs_n, calls_n, steers_n, items_n; /* counters: the last number given out */
     struct proto_usage usage;
+    int64_t price_input, price_output; /* nano-USD a token; for what an attempt whose end is unknown may have cost */
+    int64_t max_output_tokens;
 
     enum task_phase phase;
     int64_t attempt;
@@ -149,6 +151,7 @@ struct input {
             struct str prompt, workspace, model, policy;
             bool keep_open;
             int64_t head_bytes, tail_bytes; /* of the prompt; the head itself is committed by the world */
+            int64_t price_input, price_output, max_output_tokens; /* see struct task */
         } create;
         struct {
             struct str text, key;

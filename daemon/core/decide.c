@@ -57,8 +57,7 @@ void decide_create(const struct core *c, const struct input *in, struct plan *p)
                                                               .policy = in->create.policy,
                                                               .keep_open = in->create.keep_open};
     plan_by(in, &created->event.task_created.by, &created->event.task_created.has_by);
-    created->fact.head_bytes = in->create.head_bytes;
-    created->fact.tail_bytes = in->create.tail_bytes;
+    created->fact.created = in;
     p->outcome.seq = 1;
 
     struct event_context_epoch *epoch = &plan_event(p, EVENT_CONTEXT_EPOCH)->event.context_epoch;
@@ -93,8 +92,12 @@ static void plan_cut(const struct task *t, struct str partial, struct plan *p)
         op->fact.number = p->items;
         plan_context(p, CONTEXT_ASSISTANT, partial);
     }
-    plan_event(p, EVENT_STEP_ENDED)->event.step_ended = (struct event_step_ended){
-        .step = t->steps, .turn = t->turns, .attempt = t->attempt, .finish = FINISH_CUT};
+    struct plan_op *op = plan_event(p, EVENT_STEP_ENDED);
+    op->event.step_ended = (struct event_step_ended){.step = t->steps,
+                                                     .turn = t->turns,
+                                                     .attempt = t->attempt,
+                                                     .finish = FINISH_CUT,
+                                                     .usage.uncertain_usd = task_attempt_cost_max(t)};
 }
 
 void decide_steer(const struct core *c, const struct task *t, const struct input *in, struct plan *p)
@@ -152,6 +155,7 @@ static void plan_void_attempt(struct plan *p, const struct task *t, struct str r
 {
     struct plan_op *op = plan_event(p, EVENT_STEP_RETRY);
     op->event.step_retry = (struct event_step_retry){.step = t->steps, .attempt = t->attempt, .reason = reason};
+    op->fact.spent = true;
 }
 
 void decide_pause(const struct task *t, const struct input *in, struct plan *p)

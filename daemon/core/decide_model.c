@@ -211,6 +211,7 @@ void decide_model_failed(const struct core *c, const struct task *t, const struc
     int64_t delay_ms = fault == MODEL_FAULT_CREDENTIALS ? c->limits.retry_ms_max : backoff_ms(c, t, in);
     struct plan_op *op = plan_event(p, EVENT_STEP_RETRY);
     op->fact.deadline = clock_deadline_in(p->now, delay_ms);
+    op->fact.spent = fault == MODEL_FAULT_CUT || fault == MODEL_FAULT_STALL || fault == MODEL_FAULT_MALFORMED;
     op->event.step_retry = (struct event_step_retry){
         .step = t->steps, .attempt = t->attempt, .reason = reason, .next_at = op->fact.deadline.wall_ms};
 

@@ -3,6 +3,8 @@
 
 #include <inttypes.h>
 
+#define FILE_CHANGES_MAX 1000 /* of one patch; its output names them all */
+
 /* Chat Completions wants all tool messages in one row, so an image, which comes as input of the user, must not come between them.
  * It is put into the next request instead, behind all of them. */
 static void plan_image(struct plan_op *result, const struct run_output *output)
@@ -28,6 +30,28 @@ static struct run_output no_output(const struct run *run)
     return (struct run_output){.end = run->seen_bytes};
 }
 
+/* What agentd-tool says it did to the files, a line each: `A path`, `M path`, `D path`, `R old -> new`. */
+static void plan_changes(struct plan *p, const struct run *run, struct str output)
+{
+    static const char letters[] = "AMDR";
+    static const enum file_change changes[] = {FILE_CHANGE_ADDED, FILE_CHANGE_MODIFIED, FILE_CHANGE_DELETED, FILE_CHANGE_MOVED};
+    int planned = 0;
+    while (output.n > 0 && planned < FILE_CHANGES_MAX) {
+        const char *end = memchr(output.p, '\n', output.n);
+        size_t n = end ? (size_t)(end - output.p) : output.n;
+        const char *letter = n > 2 && output.p[1] == ' ' ? strchr(letters, output.p[0]) : NULL;
+        if (letter && *letter) {
+            struct event_file_changed *e = &plan_event(p, EVENT_FILE_CHANGED)->event.file_changed;
+            *e = (struct event_file_changed){.path = str_n(output.p + 2, n - 2),
+                                             .change = changes[letter - letters],
+                                             .call = text_id(p, 'c', run->call)};
+            planned++;
+        }
+        n += end ? 1 : 0;
+        output = str_n(output.p + n, output.n - n);
+    }
+}
+
 void plan_run_ended(struct plan *p, const struct task *t, const struct run *run, const struct run_exit *exit,
                     const struct run_output *output)
 {
@@ -45,6 +69,8 @@ void plan_run_ended(struct plan *p, const struct task *t, const struct run *run,
     if (run->kill && exit->outcome == RUN_OUTCOME_DONE)
         op->event.run_ended.outcome = RUN_OUTCOME_KILLED;
     op->fact.number = run->n;
+    if (run->program == RUN_PROGRAM_PATCH && exit->has_exit_code && exit->exit_code == 0)
+        plan_changes(p, run, output->text);
 
     bool told = false;
     const struct call *call;
@@ -179,6 +205,7 @@ void decide_recover(const struct task *t, const struct input *in, struct plan *p
     if (t->phase == PHASE_REQUEST) {
         struct plan_op *op = plan_event(p, EVENT_STEP_RETRY);
         op->fact.deadline = clock_deadline_in(p->now, 0);
+        op->fact.spent = true;
         op->event.step_retry = (struct event_step_retry){.step = t->steps,
                                                          .attempt = t->attempt,
                                                          .reason = STR("the daemon ended in the middle of the request"),

@@ -30,7 +30,8 @@ void core_unindex_name(struct core *c, struct task *t);
 
 /* Pending steers that may be delivered before the next request. */
 int64_t task_steers_due(const struct task *t);
-bool call_waits(const struct call *c);
+/* What the attempt under way may cost at most, in nano-USD. */
+int64_t task_attempt_cost_max(const struct task *t);
 
 /* ---- decide_*.c ---- */
 void decide_create(const struct core *c, const struct input *in, struct plan *p);

@@ -9,7 +9,8 @@ struct fact {
     int64_t run;                  /* of a call: the run that it waits for */
     int64_t seen_bytes;           /* tool.result: how far the run's output was shown; -1: not at all */
     const struct call_spec *spec; /* tool.called, run.started */
-    int64_t head_bytes, tail_bytes;
+    const struct input *created;  /* task.created: INPUT_TASK_CREATE */
+    bool spent;                   /* step.retry, step.ended: the provider may have worked on the attempt */
     struct clock_deadline deadline; /* step.retry */
     bool end_runs;                  /* notice: the task's processes are to be ended */
 };

@@ -116,6 +116,9 @@ void task_snapshot(const struct task *t, struct buf *b)
     pack_i64(b, "steers", t->steers_n);
     pack_i64(b, "items", t->items_n);
     pack_usage(b, &t->usage);
+    pack_i64(b, "price_input", t->price_input);
+    pack_i64(b, "price_output", t->price_output);
+    pack_i64(b, "max_output", t->max_output_tokens);
     pack_i64(b, "phase", t->phase);
     pack_i64(b, "attempt", t->attempt);
     pack_i64(b, "failures", t->failures);
@@ -342,6 +345,9 @@ static int unpack_task(struct str in, struct task *t)
         TAKE_I64("calls", t->calls_n)
         TAKE_I64("steers", t->steers_n)
         TAKE_I64("items", t->items_n)
+        TAKE_I64("price_input", t->price_input)
+        TAKE_I64("price_output", t->price_output)
+        TAKE_I64("max_output", t->max_output_tokens)
         TAKE_ENUM("phase", t->phase, enum task_phase)
         TAKE_I64("attempt", t->attempt)
         TAKE_I64("failures", t->failures)

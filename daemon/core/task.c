@@ -123,9 +123,11 @@ const struct call *task_call(const struct task *t, int64_t n)
     return task_call_mut((struct task *)t, n);
 }
 
-bool call_waits(const struct call *c)
+/* A token has three bytes or more in what agents send; the answer may have been as long as it was allowed to be. */
+int64_t task_attempt_cost_max(const struct task *t)
 {
-    return c->run != 0;
+    int64_t input_tokens = (t->prefix_bytes + t->tail_bytes) / 3;
+    return input_tokens * t->price_input + t->max_output_tokens * t->price_output;
 }
 
 int64_t task_steers_due(const struct task *t)

@@ -75,7 +75,8 @@ static size_t count(const struct sim *s, const char *task, enum event_kind kind,
     size_t n = 0;
     for (size_t i = 0; i < s->durable.events_n; i++) {
         const struct sim_event *e = &s->durable.events[i];
-        n += e->kind == kind && strcmp(e->task, task) == 0 && strstr(e->json, needle) != NULL;
+        if (e->kind == kind && strcmp(e->task, task) == 0)
+            n += strstr(e->json, needle) != NULL;
     }
     return n;
 }
