@@ -61,8 +61,8 @@ void clock_format(int64_t wall_ms, char ret[CLOCK_TEXT_SIZE])
     int64_t days = wall_ms / day_ms, rest = wall_ms % day_ms, y;
     int m, d;
     civil_from_days(days, &y, &m, &d);
-    snprintf(ret, CLOCK_TEXT_SIZE, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", (int)y, m, d, (int)(rest / 3600000),
-             (int)(rest / 60000 % 60), (int)(rest / 1000 % 60), (int)(rest % 1000));
+    snprintf(ret, CLOCK_TEXT_SIZE, "%04u-%02u-%02uT%02d:%02d:%02d.%03dZ", (unsigned)y % 10000, (unsigned)m % 100,
+             (unsigned)d % 100, (int)(rest / 3600000), (int)(rest / 60000 % 60), (int)(rest / 1000 % 60), (int)(rest % 1000));
 }
 
 int clock_parse(const char *text, int64_t *ret_wall_ms)
