@@ -99,6 +99,7 @@ static void peer_answer(struct peer_connection *c)
     struct peer *peer = c->peer;
     size_t i = peer->requests < peer->answers_n ? peer->requests : peer->answers_n - 1;
     peer->requests++;
+    uv_stop(peer->loop);
     peer_write(c, peer->answers[i].bytes, peer->answers[i].then);
     if (peer->answers[i].then == PEER_PING)
         uv_timer_start(&c->ping, peer_on_ping_cb, 5, 5);
@@ -123,6 +124,7 @@ static void peer_on_read_cb(uv_stream_t *stream, ssize_t n, const uv_buf_t *byte
     struct peer_connection *c = stream->data;
     if (n < 0) {
         c->peer->closed++;
+        uv_stop(c->peer->loop);
         peer_close(c);
         return;
     }

@@ -64,8 +64,6 @@ static void bench_open(struct bench *b)
     peer_open(&b->peer, &b->loop);
     assert_int_equal(model_new(&b->loop, &b->limits, &b->model), 0);
     uv_timer_init(&b->loop, &b->hung);
-    uv_timer_start(&b->hung, on_hung_cb, HUNG_MS, 0);
-    uv_unref((uv_handle_t *)&b->hung);
 }
 
 /* A loop that can be closed has no handle left. */
@@ -74,7 +72,8 @@ static void bench_close(struct bench *b)
     model_free(b->model);
     peer_shut(&b->peer);
     uv_close((uv_handle_t *)&b->hung, NULL);
-    uv_run(&b->loop, UV_RUN_DEFAULT);
+    while (uv_run(&b->loop, UV_RUN_DEFAULT) != 0) /* not yet empty: somebody stopped it */
+        ;
     assert_int_equal(b->peer.open, 0);
     assert_int_equal(uv_loop_close(&b->loop), 0);
 }
@@ -86,6 +85,7 @@ static void on_delta(void *arg, enum delta_kind kind, size_t part, struct str te
     assert_int_equal(part, 0);
     buf_str(&e->text, text);
     e->deltas++;
+    uv_stop(&e->bench->loop);
     struct str partial = model_partial(e->transfer);
     assert_string_equal(buf_cstr(&e->text), partial.p);
     if (e->cancel_at_delta)
@@ -97,6 +97,7 @@ static void start(struct ending *e, const char *wire, const char *url);
 static void ending_came(struct ending *e)
 {
     e->ended++;
+    uv_stop(&e->bench->loop);
     model_cancel(e->transfer); /* too late, and harmless */
     if (e->free_at_end) {
         model_free(e->bench->model);
@@ -146,11 +147,12 @@ static void start(struct ending *e, const char *wire, const char *url)
     start_with(e, wire, url, KEY, &body);
 }
 
+/* Whoever counts stops the loop: it could count in the loop's timers and then wait for a socket. */
 static void wait_for(struct bench *b, const size_t *counter, size_t n)
 {
-    uv_timer_again(&b->hung);
+    uv_timer_start(&b->hung, on_hung_cb, HUNG_MS, 0);
     while (*counter < n)
-        uv_run(&b->loop, UV_RUN_ONCE);
+        uv_run(&b->loop, UV_RUN_DEFAULT);
 }
 
 /* Sends one request that the peer answers so, and closes all. */
