@@ -12,7 +12,7 @@ struct change {
 
 /* False: the call is answered already (refused, or the first answer once more). */
 bool change_begin(struct change *change, const struct command *c, struct str key);
-/* The input was taken: answers once it is durable. `task` is where the key is remembered; empty: for some
+/* The input was taken: answers once it is durable. `task` is where the key is remembered; NULL: for some
  * days only. */
 void change_end(struct change *change, const char *task, const void *result);
 void change_fail(struct change *change, enum rpc_error error, struct str detail);

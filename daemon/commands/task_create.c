@@ -243,5 +243,5 @@ void command_task_create(const struct command *c, const struct params_task_creat
         return;
     }
     struct result_task_create result = {.task = str_of(t.id), .seq = outcome.seq};
-    change_end(&change, "", &result); /* no task yet that the key could be remembered with */
+    change_end(&change, NULL, &result); /* no task yet that the key could be remembered with */
 }
