@@ -9,14 +9,17 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* What a daemon ignored or blocked would stay so through exec, in us and in the tool: SIGCHLD ignored turns every exit status into
  * 0. SIGPIPE stays blocked in us (a tool that closes its input is no reason to die) and is unblocked for the tool. */
 static int reset_signals(void)
 {
+    /* The system call, because libc keeps two signals to itself, and those may be ignored too. All zero is the default. */
+    const char defaults[64] = {0};
     for (int s = 1; s < NSIG; s++)
-        signal(s, SIG_DFL);
+        syscall(SYS_rt_sigaction, s, defaults, NULL, (NSIG - 1) / 8);
     sigset_t mask, child;
     sigemptyset(&mask);
     sigaddset(&mask, SIGCHLD);

@@ -221,6 +221,14 @@ static void tell_ended(struct link *l)
     l->runs->callbacks.ended(l->runs->arg, l->task, l->run, &ended);
 }
 
+static void put_total(struct link *l, int64_t total)
+{
+    if (total <= l->total)
+        return;
+    l->total = total;
+    l->runs->callbacks.output(l->runs->arg, l->task, l->run, total);
+}
+
 static void on_hello(struct link *l, struct str body)
 {
     struct ctl_hello hello;
@@ -231,10 +239,7 @@ static void on_hello(struct link *l, struct str body)
     l->check_delay_ms = 0;
     if (l->pid_fd < 0)
         link_watch_pid(l, pidfd_open(hello.pid, 0));
-    if (hello.total > l->total) {
-        l->total = hello.total;
-        l->runs->callbacks.output(l->runs->arg, l->task, l->run, l->total);
-    }
+    put_total(l, hello.total);
     if (hello.ended)
         tell_ended(l);
 }
@@ -245,8 +250,7 @@ static void on_output(struct link *l, struct str body)
     if (body.n < sizeof output)
         return;
     memcpy(&output, body.p, sizeof output);
-    l->total = output.total;
-    l->runs->callbacks.output(l->runs->arg, l->task, l->run, l->total);
+    put_total(l, output.total);
 }
 
 static void on_ended(struct link *l, struct str body)
@@ -255,7 +259,7 @@ static void on_ended(struct link *l, struct str body)
     if (body.n < sizeof ended)
         return;
     memcpy(&ended, body.p, sizeof ended);
-    l->total = ended.total;
+    put_total(l, ended.total);
     tell_ended(l);
 }
 

@@ -1,0 +1,829 @@
+/* Real runners under a real loop: what a tool sees, what becomes of its output and its end, and what a daemon that comes later finds. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "daemon/base/mem.h"
+#include "daemon/runner/protocol.h"
+#include "daemon/runner/record.h"
+#include "daemon/tools/runs.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define GUARD_MS 30000
+#define TURN_MS 5
+#define TASK "t01test"
+
+struct seen {
+    char run[16];
+    int ended, gone, inputs_ok, inputs_bad;
+    struct run_exit exit;
+    char detail[512];
+    char error[256];
+    int64_t total;
+};
+
+struct box {
+    uv_loop_t loop;
+    uv_timer_t guard;
+    struct runs *runs;
+    struct limits limits;
+    char dir[PATH_MAX], work[PATH_MAX];
+    struct seen seen[32];
+    uint64_t until_ms;
+    bool late;
+};
+
+/* ---- the daemon's part ---- */
+
+static struct seen *seen_of(struct box *b, const char *run)
+{
+    for (size_t i = 0; i < 32; i++) {
+        if (!b->seen[i].run[0])
+            snprintf(b->seen[i].run, sizeof b->seen[i].run, "%s", run);
+        if (strcmp(b->seen[i].run, run) == 0)
+            return &b->seen[i];
+    }
+    fail();
+    return NULL;
+}
+
+static void ended_cb(void *arg, const char *task, const char *run, const struct run_exit *e)
+{
+    struct seen *s = seen_of(arg, run);
+    assert_string_equal(task, TASK);
+    s->ended++;
+    s->exit = *e;
+    snprintf(s->detail, sizeof s->detail, "%.*s", STR_ARG(e->detail));
+}
+
+static void gone_cb(void *arg, const char *task, const char *run)
+{
+    (void)task;
+    struct seen *s = seen_of(arg, run);
+    assert_int_equal(s->gone++, 0);
+}
+
+static void output_cb(void *arg, const char *task, const char *run, int64_t total)
+{
+    (void)task;
+    struct seen *s = seen_of(arg, run);
+    assert_true(total >= s->total);
+    s->total = total;
+}
+
+static void input_done_cb(void *arg, const char *task, const char *run, const char *call, bool ok, const char *error)
+{
+    (void)task;
+    (void)call;
+    struct seen *s = seen_of(arg, run);
+    if (ok)
+        s->inputs_ok++;
+    else
+        s->inputs_bad++;
+    snprintf(s->error, sizeof s->error, "%s", error ? error : "");
+}
+
+/* It also ends a turn of the loop whose own timers have made the condition true before it went to wait. */
+static void guard_cb(uv_timer_t *timer)
+{
+    struct box *b = timer->data;
+    b->late = uv_now(&b->loop) > b->until_ms;
+}
+
+static void daemon_up(struct box *b)
+{
+    b->runs = runs_new(&(struct runs_config){
+        .loop = &b->loop,
+        .dir = b->dir,
+        .runner_path = RUNNER,
+        .tool_path = TOOL,
+        .limits = &b->limits,
+        .callbacks = {ended_cb, gone_cb, output_cb, input_done_cb},
+        .arg = b,
+    });
+}
+
+static void daemon_down(struct box *b)
+{
+    runs_free(b->runs);
+    b->runs = NULL;
+    uv_unref((uv_handle_t *)&b->guard);
+    uv_run(&b->loop, UV_RUN_DEFAULT); /* returns when every handle of theirs is closed */
+    uv_ref((uv_handle_t *)&b->guard);
+}
+
+#define WAIT(b, condition)                                                                                   \
+    do {                                                                                                     \
+        while (!(condition)) {                                                                               \
+            if ((b)->late)                                                                                   \
+                fail_msg("waited too long for: %s", #condition);                                             \
+            uv_run(&(b)->loop, UV_RUN_ONCE);                                                                 \
+        }                                                                                                    \
+    } while (0)
+
+static void box_open(struct box *b, const char *below)
+{
+    memset(b, 0, sizeof *b);
+    b->limits = limits_default();
+    b->limits.kill_grace_ms = 100;
+    char top[] = "/tmp/agentd-runs-XXXXXX";
+    assert_non_null(mkdtemp(top));
+    snprintf(b->work, sizeof b->work, "%s/work", top);
+    assert_int_equal(mkdir(b->work, 0700), 0);
+    snprintf(b->dir, sizeof b->dir, "%s/runs%s", top, below);
+    for (char *slash = b->dir + 1; (slash = strchr(slash, '/')); slash++) {
+        *slash = 0;
+        mkdir(b->dir, 0700);
+        *slash = '/';
+    }
+    assert_int_equal(mkdir(b->dir, 0700), 0);
+    uv_loop_init(&b->loop);
+    uv_timer_init(&b->loop, &b->guard);
+    b->guard.data = b;
+    b->until_ms = uv_now(&b->loop) + GUARD_MS;
+    uv_timer_start(&b->guard, guard_cb, TURN_MS, TURN_MS);
+    daemon_up(b);
+}
+
+static int setup(void **state)
+{
+    struct box *b = calloc(1, sizeof *b);
+    box_open(b, "");
+    *state = b;
+    return 0;
+}
+
+/* The kernel moves a path length limit of sockets (108 bytes) in the way of everybody; not of ours. */
+static int setup_long(void **state)
+{
+    struct box *b = calloc(1, sizeof *b);
+    char below[301] = "";
+    for (size_t i = 0; i < 300; i += 50)
+        snprintf(below + i, sizeof below - i, "/%049d", 7);
+    box_open(b, below);
+    *state = b;
+    return 0;
+}
+
+static int remove_cb(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static int teardown(void **state)
+{
+    struct box *b = *state;
+    for (size_t i = 0; i < 32 && b->seen[i].run[0]; i++)
+        runs_kill(b->runs, TASK, b->seen[i].run);
+    for (size_t i = 0; i < 32 && b->seen[i].run[0]; i++)
+        while (!b->seen[i].gone && !b->late)
+            uv_run(&b->loop, UV_RUN_ONCE);
+    assert_false(b->late);
+    daemon_down(b);
+    uv_close((uv_handle_t *)&b->guard, NULL);
+    uv_run(&b->loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&b->loop), 0); /* no handle is left behind */
+    *strrchr(b->work, '/') = 0;
+    nftw(b->work, remove_cb, 16, FTW_DEPTH | FTW_PHYS);
+    free(b);
+    return 0;
+}
+
+/* ---- helpers ---- */
+
+static const char *const plain_env[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C", NULL};
+
+static struct seen *start_program(struct box *b, const char *run, enum run_program program, struct str payload, bool tty)
+{
+    struct run_start s = {.task = TASK, .run = run, .program = program, .payload = payload,
+                          .workdir = str_of(b->work), .tty = tty, .env = plain_env};
+    struct seen *seen = seen_of(b, run);
+    runs_start(b->runs, &s);
+    assert_int_equal(seen->ended, 0); /* never from inside of the call */
+    return seen;
+}
+
+static struct seen *start(struct box *b, const char *run, const char *command)
+{
+    return start_program(b, run, RUN_PROGRAM_SHELL, str_of(command), false);
+}
+
+static void read_file(const char *path, struct buf *ret)
+{
+    assert_int_equal(record_read_file(AT_FDCWD, path, 1 << 28, ret), 0);
+}
+
+static char *path_of(const struct box *b, const char *run, const char *file)
+{
+    static char path[PATH_MAX + 64];
+    snprintf(path, sizeof path, "%s/%s/%s/%s", b->dir, TASK, run, file);
+    return path;
+}
+
+/* The output from the start; lives until the next call. */
+static const char *output_of(struct box *b, const char *run)
+{
+    static struct buf scratch;
+    struct run_output o;
+    runs_collect(b->runs, TASK, run, 0, 100000, false, &scratch, &o);
+    return buf_cstr(&scratch);
+}
+
+static bool wrote(struct box *b, const char *run, const char *text)
+{
+    return strstr(output_of(b, run), text) != NULL;
+}
+
+static pid_t runner_pid(const struct box *b, const char *run)
+{
+    CLEANUP(buf_free) struct buf bytes = {0};
+    struct run_mark mark;
+    read_file(path_of(b, run, RUN_FILE_START), &bytes);
+    assert_int_equal(run_mark_get(buf_view(&bytes), &mark), 0);
+    return (pid_t)mark.pid;
+}
+
+/* ---- ends ---- */
+
+static void test_exit_code(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "echo out; echo err >&2; exit 3");
+    WAIT(b, s->gone);
+    assert_int_equal(s->ended, 1);
+    assert_int_equal(s->exit.outcome, RUN_OUTCOME_DONE);
+    assert_true(s->exit.has_exit_code);
+    assert_false(s->exit.has_signal);
+    assert_int_equal(s->exit.exit_code, 3);
+    assert_int_equal(s->exit.output_bytes, 8);
+    assert_string_equal(output_of(b, "r1"), "out\nerr\n");
+}
+
+static void test_signal(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "kill -SEGV $$");
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.outcome, RUN_OUTCOME_DONE);
+    assert_true(s->exit.has_signal);
+    assert_false(s->exit.has_exit_code);
+    assert_int_equal(s->exit.signal, SIGSEGV);
+}
+
+static void test_ignored_signals(void **state)
+{
+    struct box *b = *state;
+    /* What a daemon does to its own signals must not reach a tool. */
+    sigset_t all, old;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &old);
+    signal(SIGPIPE, SIG_IGN);
+    struct seen *s = start(b, "r1", "grep -E '^Sig(Blk|Ign)' /proc/self/status; yes | head -1; echo ${PIPESTATUS[0]}");
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    signal(SIGPIPE, SIG_DFL);
+    WAIT(b, s->gone);
+    assert_string_equal(output_of(b, "r1"), "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\ny\n141\n");
+}
+
+static void test_no_workdir(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = seen_of(b, "r1");
+    runs_start(b->runs, &(struct run_start){.task = TASK, .run = "r1", .program = RUN_PROGRAM_SHELL, .payload = STR("true"),
+                                            .workdir = STR("/nonexistent/folder"), .env = plain_env});
+    WAIT(b, s->gone);
+    assert_int_equal(s->ended, 1);
+    assert_int_equal(s->exit.outcome, RUN_OUTCOME_NOT_STARTED);
+    assert_non_null(strstr(s->detail, "/nonexistent/folder"));
+    assert_non_null(strstr(s->detail, "No such file"));
+}
+
+static void test_no_runner(void **state)
+{
+    struct box *b = *state;
+    daemon_down(b);
+    b->runs = runs_new(&(struct runs_config){.loop = &b->loop, .dir = b->dir, .runner_path = "/nonexistent/runner",
+                                             .tool_path = TOOL, .limits = &b->limits,
+                                             .callbacks = {ended_cb, gone_cb, output_cb, input_done_cb}, .arg = b});
+    struct seen *s = start(b, "r1", "true");
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.outcome, RUN_OUTCOME_NOT_STARTED);
+    struct run_exit e;
+    assert_int_equal(runs_probe(b->runs, TASK, "r1", true, &e), RUN_PROBE_NOT_STARTED);
+}
+
+static void test_once(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "echo x >> ran");
+    WAIT(b, s->gone);
+    s->gone = s->ended = 0;
+    start(b, "r1", "echo x >> ran");
+    WAIT(b, s->gone);
+    assert_int_equal(s->ended, 1); /* told again, not run again */
+    char path[PATH_MAX + 8];
+    snprintf(path, sizeof path, "%s/ran", b->work);
+    CLEANUP(buf_free) struct buf ran = {0};
+    read_file(path, &ran);
+    assert_string_equal(ran.p, "x\n");
+}
+
+static void test_kill_stubborn(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "trap '' TERM; (trap '' TERM HUP; setsid sleep 1000) & echo ready; while :; do sleep 1000; done");
+    WAIT(b, wrote(b, "r1", "ready"));
+    runs_kill(b->runs, TASK, "r1");
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.outcome, RUN_OUTCOME_KILLED);
+    assert_int_equal(s->exit.signal, SIGKILL);
+}
+
+static void test_kill_polite(void **state)
+{
+    struct box *b = *state;
+    b->limits.kill_grace_ms = 20000;
+    struct seen *s = start(b, "r1", "trap 'echo bye; exit 7' TERM; echo ready; sleep 1000 & wait");
+    WAIT(b, wrote(b, "r1", "ready"));
+    runs_kill(b->runs, TASK, "r1");
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.outcome, RUN_OUTCOME_KILLED);
+    assert_int_equal(s->exit.exit_code, 7);
+    assert_string_equal(output_of(b, "r1"), "ready\nbye\n");
+}
+
+/* A server in the background holds the pipe; the end of the command is told at once, the run goes on. */
+static void test_background(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "mkfifo go; (read line < go; echo $line; exec sleep 1000) & echo started");
+    WAIT(b, s->ended);
+    assert_int_equal(s->exit.exit_code, 0);
+    assert_int_equal(s->gone, 0);
+    struct run_exit e;
+    assert_int_equal(runs_probe(b->runs, TASK, "r1", true, &e), RUN_PROBE_ENDED);
+    struct seen *t = start(b, "r2", "echo hello from the next call > go");
+    WAIT(b, t->gone);
+    WAIT(b, wrote(b, "r1", "hello from the next call"));
+    assert_int_equal(s->gone, 0);
+    runs_kill(b->runs, TASK, "r1");
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.outcome, RUN_OUTCOME_DONE);
+}
+
+/* ---- output ---- */
+
+static void test_output_whole(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "seq 1 200000");
+    WAIT(b, s->gone);
+    CLEANUP(buf_free) struct buf want = {0};
+    for (int i = 1; i <= 200000; i++)
+        buf_printf(&want, "%d\n", i);
+    CLEANUP(buf_free) struct buf got = {0};
+    got.n = runs_read(b->runs, TASK, "r1", 0, buf_reserve(&got, want.n + 1), want.n + 1);
+    assert_int_equal(got.n, want.n);
+    assert_memory_equal(got.p, want.p, want.n);
+    assert_int_equal(s->exit.output_bytes, want.n);
+    assert_int_equal(s->total, want.n);
+}
+
+static void test_output_cap(void **state)
+{
+    struct box *b = *state;
+    b->limits.run_output_bytes_max = 1000000;
+    struct seen *s = start(b, "r1", "head -c 100000000 /dev/zero | tr '\\0' 'x'");
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.exit_code, 0);
+    assert_int_equal(s->exit.output_bytes, 100000000);
+    struct stat st;
+    assert_int_equal(stat(path_of(b, "r1", RUN_FILE_OUT), &st), 0);
+    assert_int_equal(st.st_size, 1000000);
+    CLEANUP(buf_free) struct buf scratch = {0};
+    struct run_output o;
+    runs_collect(b->runs, TASK, "r1", 0, 10000, false, &scratch, &o);
+    assert_true(o.text.n < 10200 && o.text.n > 5000);
+    assert_non_null(strstr(scratch.p, " bytes left out ...]\n"));
+    assert_non_null(strstr(scratch.p, "[... 99,000,000 bytes more were written and not kept ...]"));
+    assert_int_equal(o.end, 100000000);
+    assert_int_equal(o.covered, 100000000);
+}
+
+static void test_output_broken(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "printf 'a\\0b\\377\\303(\\342\\202\\n10%%\\r20%%\\r100%%\\nend\\r\\n'");
+    WAIT(b, s->gone);
+    assert_string_equal(output_of(b, "r1"), "a\xEF\xBF\xBD" "b\xEF\xBF\xBD\xEF\xBF\xBD(\xEF\xBF\xBD\n100%\nend\n");
+}
+
+/* A character that arrives in two halves is never cut. */
+static void test_output_split_character(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "printf 'a\\342\\202'; read x; printf '\\254b'");
+    WAIT(b, s->total == 3);
+    CLEANUP(buf_free) struct buf scratch = {0};
+    struct run_output o;
+    runs_collect(b->runs, TASK, "r1", 0, 1000, false, &scratch, &o);
+    assert_string_equal(scratch.p, "a");
+    assert_int_equal(o.end, 1);
+    runs_input(b->runs, TASK, "r1", "c1", STR("\n"));
+    WAIT(b, s->gone);
+    runs_collect(b->runs, TASK, "r1", o.end, 1000, false, &scratch, &o);
+    assert_string_equal(scratch.p, "\xE2\x82\xAC" "b");
+    assert_int_equal(o.end, 5);
+}
+
+static void test_collect_gap(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "seq -w 1 100000");
+    WAIT(b, s->gone);
+    CLEANUP(buf_free) struct buf scratch = {0};
+    struct run_output o;
+    runs_collect(b->runs, TASK, "r1", 0, 4000, false, &scratch, &o);
+    assert_true(o.text.n <= 4000 && o.text.n > 3500);
+    const char *gap = strstr(scratch.p, "[... ");
+    assert_non_null(gap);
+    assert_true(str_starts(o.text, "000001\n000002\n"));
+    assert_string_equal(scratch.p + o.text.n - 14, "099999\n100000\n");
+    /* Kept and left out together are all there is. */
+    const char *gap_end = strchr(gap, '\n') + 1;
+    int64_t left_out = 0;
+    for (const char *p = gap + 5; *p == ',' || (*p >= '0' && *p <= '9'); p++)
+        if (*p != ',')
+            left_out = left_out * 10 + (*p - '0');
+    assert_int_equal((gap - scratch.p) + (scratch.p + o.text.n - gap_end) + left_out, 700000);
+    runs_collect(b->runs, TASK, "r1", 699993, 4000, false, &scratch, &o);
+    assert_string_equal(scratch.p, "100000\n");
+    runs_collect(b->runs, TASK, "r1", 700000, 4000, false, &scratch, &o);
+    assert_string_equal(o.text.p, "");
+    assert_int_equal(o.end, 700000);
+}
+
+/* ---- input ---- */
+
+static void test_input_once(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "cat");
+    runs_input(b->runs, TASK, "r1", "c1", STR("one\n"));
+    WAIT(b, s->inputs_ok == 1);
+    runs_input(b->runs, TASK, "r1", "c1", STR("one\n"));
+    WAIT(b, s->inputs_ok == 2);
+    runs_input(b->runs, TASK, "r1", "c2", STR("two\n"));
+    runs_input(b->runs, TASK, "r1", "c3", STR("\x04")); /* the end of the input */
+    WAIT(b, s->gone);
+    assert_string_equal(output_of(b, "r1"), "one\ntwo\n");
+    CLEANUP(buf_free) struct buf ids = {0};
+    read_file(path_of(b, "r1", RUN_FILE_INPUT), &ids);
+    assert_string_equal(ids.p, "c1\nc2\nc3\n");
+    runs_input(b->runs, TASK, "r1", "c4", STR("late"));
+    WAIT(b, s->inputs_bad == 1);
+    assert_string_equal(s->error, "the process has ended");
+}
+
+/* Both directions are full at once: nobody waits for the other. */
+static void test_input_large(void **state)
+{
+    struct box *b = *state;
+    CLEANUP(buf_free) struct buf big = {0};
+    for (int i = 0; big.n < 1000000; i++)
+        buf_printf(&big, "%d\n", i);
+    struct seen *s = start(b, "r1", "tee copy");
+    runs_input(b->runs, TASK, "r1", "c1", buf_view(&big));
+    runs_input(b->runs, TASK, "r1", "c2", STR("\x04"));
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.output_bytes, big.n);
+    CLEANUP(buf_free) struct buf out = {0};
+    read_file(path_of(b, "r1", RUN_FILE_OUT), &out);
+    assert_memory_equal(out.p, big.p, big.n);
+}
+
+static void test_input_unread(void **state)
+{
+    struct box *b = *state;
+    b->limits.input_bytes_max = 100000;
+    struct seen *s = start(b, "r1", "exec sleep 1000");
+    CLEANUP(buf_free) struct buf big = {0};
+    memset(buf_reserve(&big, 100000), 'x', 100000);
+    big.n = 100000;
+    for (int i = 0; i < 4; i++) {
+        char call[8];
+        snprintf(call, sizeof call, "c%d", i);
+        runs_input(b->runs, TASK, "r1", call, buf_view(&big));
+    }
+    WAIT(b, s->inputs_ok + s->inputs_bad == 4);
+    assert_int_equal(s->inputs_bad, 2); /* one in the pipe in part, two waiting, no more */
+    assert_non_null(strstr(s->error, "does not read"));
+}
+
+static void test_interrupt_without_terminal(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "trap 'echo int; exit 5' INT; echo ready; while :; do sleep 1000; done");
+    WAIT(b, wrote(b, "r1", "ready"));
+    runs_input(b->runs, TASK, "r1", "c1", STR("\x03"));
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.exit_code, 5);
+}
+
+static void test_terminal(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start_program(b, "r1", RUN_PROGRAM_SHELL,
+                                   STR("test -t 0 && test -t 1 && test -t 2 && echo on $(ps -o tty= -p $$); stty size; read x; "
+                                       "echo \"got $x\"; exec cat"),
+                                   true);
+    WAIT(b, wrote(b, "r1", "30 120"));
+    assert_true(wrote(b, "r1", "on pts/"));
+    runs_input(b->runs, TASK, "r1", "c1", STR("hello\n"));
+    WAIT(b, wrote(b, "r1", "got hello"));
+    runs_input(b->runs, TASK, "r1", "c2", STR("\x03"));
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.outcome, RUN_OUTCOME_DONE);
+    assert_int_equal(s->exit.signal, SIGINT);
+    /* All that was written on a terminal before the end is there. */
+    struct seen *t = start_program(b, "r2", RUN_PROGRAM_SHELL, STR("seq 1 5000; echo last"), true);
+    WAIT(b, t->gone);
+    assert_true(wrote(b, "r2", "\n4999\n5000\nlast\n"));
+}
+
+/* ---- a daemon that dies, a runner that dies ---- */
+
+static void test_reattach(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "echo one; read x; echo \"got $x\"; read y; echo \"got $y\"; exit 4");
+    WAIT(b, wrote(b, "r1", "one"));
+    runs_input(b->runs, TASK, "r1", "c1", STR("first\n"));
+    WAIT(b, wrote(b, "r1", "got first"));
+    daemon_down(b);
+    assert_int_equal(s->ended, 0);
+    daemon_up(b);
+    struct run_exit e;
+    assert_int_equal(runs_probe(b->runs, TASK, "r1", true, &e), RUN_PROBE_ALIVE);
+    runs_attach(b->runs, TASK, "r1", false);
+    runs_input(b->runs, TASK, "r1", "c1", STR("first\n")); /* nobody told the first daemon's successor */
+    WAIT(b, s->inputs_ok == 2 || (s->inputs_ok == 1 && s->total > 0));
+    runs_input(b->runs, TASK, "r1", "c2", STR("second\n"));
+    WAIT(b, s->gone);
+    assert_int_equal(s->ended, 1);
+    assert_int_equal(s->exit.exit_code, 4);
+    assert_string_equal(output_of(b, "r1"), "one\ngot first\ngot second\n");
+}
+
+/* The process ends while no daemon lives. */
+static void test_ended_alone(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "read x < go; echo done; exit 9");
+    char go[PATH_MAX + 8];
+    snprintf(go, sizeof go, "%s/go", b->work);
+    assert_int_equal(mkfifo(go, 0600), 0);
+    daemon_down(b);
+    int fd = open(go, O_WRONLY); /* returns when the command has it open */
+    assert_int_equal(write(fd, "\n", 1), 1);
+    close(fd);
+    /* The runner lets go of its lock when it is gone. */
+    int lock = open(path_of(b, "r1", RUN_FILE_LOCK), O_RDWR | O_CLOEXEC);
+    assert_int_equal(flock(lock, LOCK_EX), 0);
+    close(lock);
+    daemon_up(b);
+    runs_attach(b->runs, TASK, "r1", false);
+    WAIT(b, s->gone);
+    assert_int_equal(s->ended, 1);
+    assert_int_equal(s->exit.exit_code, 9);
+    struct run_exit e;
+    assert_int_equal(runs_probe(b->runs, TASK, "r1", false, &e), RUN_PROBE_ENDED);
+    assert_int_equal(e.exit_code, 9);
+    /* Known already: only the runner's end is told. */
+    s->gone = 0;
+    runs_attach(b->runs, TASK, "r1", true);
+    WAIT(b, s->gone);
+    assert_int_equal(s->ended, 1);
+}
+
+static void test_runner_killed(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "echo before; setsid sh -c 'trap \"\" TERM HUP; echo $$ > left; exec sleep 1000' & exec sleep 1000");
+    WAIT(b, wrote(b, "r1", "before"));
+    char path[PATH_MAX + 8];
+    snprintf(path, sizeof path, "%s/left", b->work);
+    struct stat st;
+    WAIT(b, stat(path, &st) == 0 && st.st_size > 0);
+    CLEANUP(buf_free) struct buf left = {0};
+    read_file(path, &left);
+    pid_t pid = (pid_t)atoi(left.p);
+    assert_int_equal(kill(pid, 0), 0);
+    assert_int_equal(kill(runner_pid(b, "r1"), SIGKILL), 0);
+    WAIT(b, s->gone);
+    assert_int_equal(s->ended, 1);
+    assert_int_equal(s->exit.outcome, RUN_OUTCOME_IN_DOUBT);
+    assert_int_equal(s->exit.output_bytes, 7);
+    assert_non_null(strstr(s->detail, "had started at 2"));
+    assert_non_null(strstr(s->detail, "7 bytes of output are kept, the last written at 2"));
+    assert_non_null(strstr(s->detail, "been killed"));
+    CLEANUP(buf_free) struct buf command = {0};
+    snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
+    assert_true(record_read_file(AT_FDCWD, path, 65536, &command) < 0 || command.n == 0); /* gone, or a zombie of init's */
+    struct run_exit e;
+    assert_int_equal(runs_probe(b->runs, TASK, "r1", true, &e), RUN_PROBE_ENDED);
+    assert_int_equal(e.outcome, RUN_OUTCOME_IN_DOUBT);
+    assert_int_equal(runs_probe(b->runs, TASK, "r1", false, &e), RUN_PROBE_ENDED);
+    assert_true(str_starts(e.detail, "the machine was restarted"));
+}
+
+static void test_probe_nothing(void **state)
+{
+    struct box *b = *state;
+    struct run_exit e;
+    assert_int_equal(runs_probe(b->runs, TASK, "r9", true, &e), RUN_PROBE_NOT_STARTED);
+    assert_int_equal(runs_probe(b->runs, TASK, "r9", false, &e), RUN_PROBE_ENDED);
+    assert_int_equal(e.outcome, RUN_OUTCOME_IN_DOUBT);
+}
+
+/* ---- what a tool sees ---- */
+
+static void test_surroundings(void **state)
+{
+    struct box *b = *state;
+    int leak = open("/dev/null", O_RDONLY); /* as of libraries that know no close-on-exec */
+    assert_true(leak > 2);
+    struct seen *s = start(b, "r1", "ls /proc/$$/fd; tr '\\0' '\\n' < /proc/$$/environ; "
+                                    "cat /proc/$$/oom_score_adj; umask; pwd; ps -o sid= -p $$ | grep -qw $$ && echo leader");
+    WAIT(b, s->gone);
+    close(leak);
+    char want[PATH_MAX + 300];
+    snprintf(want, sizeof want, "0\n1\n2\nPATH=/usr/local/bin:/usr/bin:/bin\nLC_ALL=C\nAGENTD_TASK=%s\nAGENTD_RUN=%s/r1\n500\n0022\n%s\nleader\n",
+             TASK, TASK, b->work);
+    assert_string_equal(output_of(b, "r1"), want);
+}
+
+static void test_long_paths(void **state)
+{
+    struct box *b = *state;
+    assert_true(strlen(b->dir) > 300);
+    struct seen *s = start(b, "r1", "cat");
+    runs_input(b->runs, TASK, "r1", "c1", STR("hello"));
+    WAIT(b, wrote(b, "r1", "hello"));
+    daemon_down(b);
+    daemon_up(b);
+    runs_attach(b->runs, TASK, "r1", false);
+    runs_input(b->runs, TASK, "r1", "c2", STR("\x04"));
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.exit_code, 0);
+}
+
+static void test_long_command(void **state)
+{
+    struct box *b = *state;
+    CLEANUP(buf_free) struct buf command = {0};
+    buf_puts(&command, "cat <<'END' | wc -c\n");
+    for (int i = 0; i < 30000; i++)
+        buf_puts(&command, "0123456789\n");
+    buf_puts(&command, "END\necho $#\n");
+    struct seen *s = start_program(b, "r1", RUN_PROGRAM_SHELL, buf_view(&command), false);
+    WAIT(b, s->gone);
+    assert_string_equal(output_of(b, "r1"), "330000\n0\n");
+}
+
+static void test_patch(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start_program(b, "r1", RUN_PROGRAM_PATCH,
+                                   STR("*** Begin Patch\n*** Add File: a/new.txt\n+hello\n*** End Patch\n"), false);
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.exit_code, 0);
+    assert_string_equal(output_of(b, "r1"), "A a/new.txt\n");
+    s = start_program(b, "r2", RUN_PROGRAM_PATCH,
+                      STR("*** Begin Patch\n*** Delete File: a/none.txt\n*** End Patch\n"), false);
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.exit_code, 1);
+    assert_true(wrote(b, "r2", "a/none.txt: there is no such file to delete\nNothing was changed."));
+}
+
+static void test_image(void **state)
+{
+    struct box *b = *state;
+    static const char png[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
+    char path[PATH_MAX + 8];
+    snprintf(path, sizeof path, "%s/i.png", b->work);
+    FILE *f = fopen(path, "w");
+    fwrite(png, 1, sizeof png, f);
+    fclose(f);
+    struct seen *s = start_program(b, "r1", RUN_PROGRAM_IMAGE, str_of(path), false);
+    WAIT(b, s->gone);
+    CLEANUP(buf_free) struct buf scratch = {0};
+    struct run_output o;
+    runs_collect(b->runs, TASK, "r1", 0, 1000, true, &scratch, &o);
+    assert_true(o.has_image);
+    assert_true(str_eqz(o.image.media_type, "image/png"));
+    assert_int_equal(o.image_data.n, sizeof png);
+    assert_memory_equal(o.image_data.p, png, sizeof png);
+    s = start_program(b, "r2", RUN_PROGRAM_IMAGE, STR("/etc/passwd"), false);
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.exit_code, 1);
+    runs_collect(b->runs, TASK, "r2", 0, 1000, true, &scratch, &o);
+    assert_false(o.has_image);
+    assert_non_null(strstr(scratch.p, "no PNG, JPEG, GIF or WebP"));
+}
+
+static void test_delete(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "echo x");
+    WAIT(b, s->gone);
+    runs_delete(b->runs, TASK);
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof path, "%s/%s", b->dir, TASK);
+    assert_int_equal(access(path, F_OK), -1);
+}
+
+/* No descriptor of a run stays behind in the daemon. */
+static size_t open_descriptors(void)
+{
+    size_t n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+static void test_many(void **state)
+{
+    struct box *b = *state;
+    size_t before = open_descriptors();
+    char run[16];
+    for (int i = 0; i < 20; i++) {
+        snprintf(run, sizeof run, "r%d", i);
+        start(b, run, "exit $((2 + 3))");
+    }
+    for (int i = 0; i < 20; i++) {
+        snprintf(run, sizeof run, "r%d", i);
+        struct seen *s = seen_of(b, run);
+        WAIT(b, s->gone);
+        assert_int_equal(s->exit.exit_code, 5);
+    }
+    assert_int_equal(open_descriptors(), before);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    const struct CMUnitTest tests[] = {
+        CASE(test_exit_code),
+        CASE(test_signal),
+        CASE(test_ignored_signals),
+        CASE(test_no_workdir),
+        CASE(test_no_runner),
+        CASE(test_once),
+        CASE(test_kill_stubborn),
+        CASE(test_kill_polite),
+        CASE(test_background),
+        CASE(test_output_whole),
+        CASE(test_output_cap),
+        CASE(test_output_broken),
+        CASE(test_output_split_character),
+        CASE(test_collect_gap),
+        CASE(test_input_once),
+        CASE(test_input_large),
+        CASE(test_input_unread),
+        CASE(test_interrupt_without_terminal),
+        CASE(test_terminal),
+        CASE(test_reattach),
+        CASE(test_ended_alone),
+        CASE(test_runner_killed),
+        CASE(test_probe_nothing),
+        CASE(test_surroundings),
+        cmocka_unit_test_setup_teardown(test_long_paths, setup_long, teardown),
+        CASE(test_long_command),
+        CASE(test_patch),
+        CASE(test_image),
+        CASE(test_delete),
+        CASE(test_many),
+    };
+    return cmocka_run_group_tests_name("runs", tests, NULL, NULL);
+}
