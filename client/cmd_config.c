@@ -91,9 +91,7 @@ int cmd_config_check(struct client *c)
         say_document(ok, there || named ? buf_cstr(&path) : NULL, buf_view(&words));
     else if (!ok)
         say_error(buf_cstr(&words), NULL);
-    else if (there)
-        say_talkf("%s is good", buf_cstr(&path));
     else
-        say_talkf("there is no %s; models come from the environment", buf_cstr(&path));
+        say_talk(buf_cstr(&words));
     return ok ? EXIT_DONE : EXIT_FAILED;
 }

@@ -16,8 +16,8 @@
 #include <time.h>
 
 #define QUIET_MS 300         /* a lost connection that is back this soon is not worth a word */
-#define SUPERVISOR_MS 1500   /* how long the supervisor is given before a daemon is started from here */
-#define PATIENCE_MS 2000     /* at the first connection: for a daemon that is just ending or beginning */
+#define SUPERVISOR_MS 3000   /* how long the supervisor is given before a daemon is started from here */
+#define PATIENCE_MS 10000     /* after a start: another daemon may be just ending or beginning */
 
 /* A notification that came while a reply was awaited. */
 struct queued {
