@@ -2,9 +2,9 @@
 
 #include "daemon/model/fault.h"
 
-#include <curl/curl.h>
 #include <stdio.h>
 #include <strings.h>
+#include <time.h>
 
 static bool is(struct str name, const char *text)
 {
@@ -17,6 +17,20 @@ static void keep_longer(int64_t *ms, int64_t other)
         *ms = other;
 }
 
+/* The three forms of RFC 9110, section 5.6.7; the last two are of old servers. */
+static time_t read_date(const char *text)
+{
+    static const char *const forms[] = {"%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT",
+                                        "%a %b %d %H:%M:%S %Y"};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        struct tm tm = {0};
+        const char *end = strptime(text, forms[i], &tm);
+        if (end && *end == 0)
+            return timegm(&tm);
+    }
+    return -1;
+}
+
 /* Seconds, or a date (RFC 9110, section 10.2.3). */
 static int64_t retry_after_ms(struct str value, int64_t wall_ms)
 {
@@ -26,7 +40,7 @@ static int64_t retry_after_ms(struct str value, int64_t wall_ms)
     if (value.n == 0 || value.n >= sizeof date)
         return 0;
     snprintf(date, sizeof date, "%.*s", STR_ARG(value));
-    time_t at = curl_getdate(date, NULL);
+    time_t at = read_date(date);
     int64_t left_ms = at < 0 ? 0 : (int64_t)at * 1000 - wall_ms;
     int64_t most_ms = fault_duration_ms(STR("999999d"), 1);
     return left_ms < 0 ? 0 : left_ms < most_ms ? left_ms : most_ms;

@@ -2,8 +2,8 @@
 
 #include "daemon/base/list.h"
 #include "daemon/base/mem.h"
+#include "daemon/model/curl_api.h"
 
-#include <curl/curl.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -60,13 +60,13 @@ static void call_detach(struct http_call *call)
     list_remove(&call->node);
     list_remove(&call->ready);
     if (call->easy) {
-        curl_multi_remove_handle(call->h->multi, call->easy);
-        curl_easy_cleanup(call->easy);
+        curl_api.multi_remove_handle(call->h->multi, call->easy);
+        curl_api.easy_cleanup(call->easy);
         call->easy = NULL;
     }
     for (struct curl_slist *it = call->headers; it; it = it->next)
         sodium_memzero(it->data, strlen(it->data));
-    curl_slist_free_all(call->headers);
+    curl_api.slist_free_all(call->headers);
     call->headers = NULL;
 }
 
@@ -104,7 +104,8 @@ void http_call_drain(struct http_call *call)
 {
     struct http *h = call->h;
     curl_off_t sent = 0;
-    bool uploaded = call->easy && curl_easy_getinfo(call->easy, CURLINFO_SIZE_UPLOAD_T, &sent) == CURLE_OK &&
+    bool uploaded = call->easy &&
+                    curl_api.easy_getinfo(call->easy, CURLINFO_SIZE_UPLOAD_T, &sent) == CURLE_OK &&
                     sent == (curl_off_t)call->body_bytes;
     if (call->ended || !uploaded) {
         http_call_close(call);
@@ -203,7 +204,7 @@ static enum http_end end_of(const struct http_call *call)
         return HTTP_END_WHOLE;
     /* An answer that is not HTTP is an unsupported protocol to libcurl, too. */
     long sent = 0;
-    curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE, &sent);
+    curl_api.easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE, &sent);
     if (sent == 0 && (call->code == CURLE_URL_MALFORMAT || call->code == CURLE_UNSUPPORTED_PROTOCOL))
         return HTTP_END_BAD_URL;
     return call->head.status == 0 ? HTTP_END_UNREACHED : HTTP_END_CUT;
@@ -224,7 +225,7 @@ static void call_deliver(struct http_call *call)
         buf_free(&in);
     }
     if (call->ended && !call->closed && !call->draining) {
-        const char *error = call->error[0] ? call->error : curl_easy_strerror(call->code);
+        const char *error = call->error[0] ? call->error : curl_api.easy_strerror(call->code);
         call->callbacks->end(call->arg, end_of(call), call->code == CURLE_OK ? "" : error);
     }
     call->busy = false;
@@ -236,11 +237,11 @@ static void http_deliver(struct http *h)
 {
     int left;
     CURLMsg *message;
-    while (!h->closing && (message = curl_multi_info_read(h->multi, &left))) {
+    while (!h->closing && (message = curl_api.multi_info_read(h->multi, &left))) {
         struct http_call *call = NULL;
         if (message->msg != CURLMSG_DONE)
             continue;
-        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &call);
+        curl_api.easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &call);
         call->ended = true;
         call->code = message->data.result;
         call_ready(call);
@@ -255,7 +256,7 @@ static void http_deliver(struct http *h)
 static void http_act(struct http *h, curl_socket_t socket, int events)
 {
     int running;
-    curl_multi_socket_action(h->multi, socket, events, &running);
+    curl_api.multi_socket_action(h->multi, socket, events, &running);
     http_deliver(h);
 }
 
@@ -327,7 +328,7 @@ static struct poll *poll_new(struct http *h, curl_socket_t socket)
     poll->poll.data = poll;
     h->handles++;
     list_append(&h->polls, &poll->node);
-    curl_multi_assign(h->multi, socket, poll);
+    curl_api.multi_assign(h->multi, socket, poll);
     return poll;
 }
 
@@ -339,7 +340,7 @@ static int on_curl_socket_cb(CURL *easy, curl_socket_t socket, int what, void *a
     if (what == CURL_POLL_REMOVE) {
         if (poll)
             poll_close(poll);
-        curl_multi_assign(h->multi, socket, NULL);
+        curl_api.multi_assign(h->multi, socket, NULL);
         return 0;
     }
     if (!poll && !(poll = poll_new(h, socket)))
@@ -350,9 +351,9 @@ static int on_curl_socket_cb(CURL *easy, curl_socket_t socket, int what, void *a
 
 int http_new(uv_loop_t *loop, struct http **ret)
 {
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+    if (curl_api_load() != 0)
         return -1;
-    CURLM *multi = curl_multi_init();
+    CURLM *multi = curl_api.multi_init();
     if (!multi)
         return -1;
     struct http *h = MEM_NEW(struct http);
@@ -364,11 +365,11 @@ int http_new(uv_loop_t *loop, struct http **ret)
     uv_timer_init(loop, &h->timer);
     uv_timer_init(loop, &h->drain_timer);
     h->timer.data = h->drain_timer.data = h;
-    curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket_cb);
-    curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, h);
-    curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_curl_timer_cb);
-    curl_multi_setopt(multi, CURLMOPT_TIMERDATA, h);
-    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, IDLE_CONNECTIONS_MAX);
+    curl_api.multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket_cb);
+    curl_api.multi_setopt(multi, CURLMOPT_SOCKETDATA, h);
+    curl_api.multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_curl_timer_cb);
+    curl_api.multi_setopt(multi, CURLMOPT_TIMERDATA, h);
+    curl_api.multi_setopt(multi, CURLMOPT_MAXCONNECTS, IDLE_CONNECTIONS_MAX);
     *ret = h;
     return 0;
 }
@@ -384,7 +385,7 @@ void http_free(struct http *h)
     http_call_close(call);
     LIST_EACH(call, &h->draining, struct http_call, node)
     http_call_close(call);
-    curl_multi_cleanup(h->multi);
+    curl_api.multi_cleanup(h->multi);
     LIST_EACH(poll, &h->polls, struct poll, node)
     poll_close(poll);
     uv_close((uv_handle_t *)&h->timer, on_timer_closed_cb);
@@ -398,50 +399,50 @@ void http_free(struct http *h)
 static bool is_loopback(const char *url)
 {
     char *host = NULL;
-    CURLU *parsed = curl_url();
+    CURLU *parsed = curl_api.url();
     bool found =
-        parsed && curl_url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK &&
-        curl_url_get(parsed, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+        parsed && curl_api.url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK &&
+        curl_api.url_get(parsed, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
         (strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "[::1]") == 0);
-    curl_free(host);
-    curl_url_cleanup(parsed);
+    curl_api.free(host);
+    curl_api.url_cleanup(parsed);
     return found;
 }
 
 static void set_connection(CURL *easy, const struct http_request *request)
 {
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)request->connect_ms_max);
-    curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
-    curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
-    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
-    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* a cancelled name look-up must not hold the loop */
-    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)READ_BYTES);
-    curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, (long)UPLOAD_BYTES);
+    curl_api.easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_api.easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)request->connect_ms_max);
+    curl_api.easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
+    curl_api.easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_api.easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+    curl_api.easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+    curl_api.easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_api.easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_api.easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* a cancelled name look-up must not hold the loop */
+    curl_api.easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)READ_BYTES);
+    curl_api.easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, (long)UPLOAD_BYTES);
     if (is_loopback(request->url))
-        curl_easy_setopt(easy, CURLOPT_PROXY, "");
+        curl_api.easy_setopt(easy, CURLOPT_PROXY, "");
 }
 
 static void set_request(struct http_call *call, const struct http_request *request)
 {
     CURL *easy = call->easy;
     for (const char *const *it = request->headers; *it; it++) {
-        struct curl_slist *grown = curl_slist_append(call->headers, *it);
+        struct curl_slist *grown = curl_api.slist_append(call->headers, *it);
         call->headers = grown ? grown : call->headers;
     }
-    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->headers);
-    curl_easy_setopt(easy, CURLOPT_USERAGENT, "agentd/" AGENTD_VERSION);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body.p);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.n);
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write_cb);
-    curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
-    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header_cb);
-    curl_easy_setopt(easy, CURLOPT_HEADERDATA, call);
-    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->error);
-    curl_easy_setopt(easy, CURLOPT_PRIVATE, call);
+    curl_api.easy_setopt(easy, CURLOPT_HTTPHEADER, call->headers);
+    curl_api.easy_setopt(easy, CURLOPT_USERAGENT, "agentd/" AGENTD_VERSION);
+    curl_api.easy_setopt(easy, CURLOPT_POSTFIELDS, request->body.p);
+    curl_api.easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.n);
+    curl_api.easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write_cb);
+    curl_api.easy_setopt(easy, CURLOPT_WRITEDATA, call);
+    curl_api.easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header_cb);
+    curl_api.easy_setopt(easy, CURLOPT_HEADERDATA, call);
+    curl_api.easy_setopt(easy, CURLOPT_ERRORBUFFER, call->error);
+    curl_api.easy_setopt(easy, CURLOPT_PRIVATE, call);
 }
 
 struct http_call *http_start(struct http *h, const struct http_request *request,
@@ -453,15 +454,15 @@ struct http_call *http_start(struct http *h, const struct http_request *request,
                                .arg = arg,
                                .body_bytes = request->body.n,
                                .bytes_max = request->response_bytes_max,
-                               .easy = curl_easy_init()};
+                               .easy = curl_api.easy_init()};
     list_init(&call->node);
     list_init(&call->ready);
     if (call->easy) {
         set_connection(call->easy, request);
         set_request(call, request);
-        if (curl_easy_setopt(call->easy, CURLOPT_URL, request->url) == CURLE_OK &&
-            curl_easy_setopt(call->easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
-            curl_multi_add_handle(h->multi, call->easy) == CURLM_OK) {
+        if (curl_api.easy_setopt(call->easy, CURLOPT_URL, request->url) == CURLE_OK &&
+            curl_api.easy_setopt(call->easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
+            curl_api.multi_add_handle(h->multi, call->easy) == CURLM_OK) {
             list_append(&h->calls, &call->node);
             return call;
         }
