@@ -118,7 +118,7 @@ int db_make_writer(struct db *db, struct buf *error)
     status = db_enter_wal(db, error);
     if (status)
         return status;
-    status = db_exec(db, "PRAGMA synchronous = FULL; PRAGMA secure_delete = FAST; PRAGMA cache_size = -1024;"
+    status = db_exec(db, "PRAGMA synchronous = FULL; PRAGMA secure_delete = FAST; PRAGMA cache_size = -512;"
                          "PRAGMA journal_size_limit = 67108864;");
     if (status)
         db_explain(db, "cannot prepare the database", error);
@@ -128,7 +128,7 @@ int db_make_writer(struct db *db, struct buf *error)
 
 int db_make_reader(struct db *db, struct buf *error)
 {
-    int status = db_exec(db, "PRAGMA query_only = ON; PRAGMA cache_size = -512;");
+    int status = db_exec(db, "PRAGMA query_only = ON; PRAGMA cache_size = -256;");
     if (status)
         db_explain(db, "cannot read the database", error);
     return status;

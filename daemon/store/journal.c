@@ -33,6 +33,13 @@ static void journal_break(struct journal *j, struct str why)
         buf_str(&j->broken, why);
 }
 
+/* Gives the reserve back, which also tells the daemon that nothing new should be admitted. */
+static void journal_full(struct journal *j)
+{
+    ballast_drop(&j->ballast);
+    j->room_at = uv_hrtime() + JOURNAL_ROOM_NS;
+}
+
 /* Whatever comes of it, the next try waits for the next commit, which tells the size of the log again. */
 static void journal_checkpoint(struct journal *j, int mode)
 {
@@ -44,7 +51,7 @@ static void journal_checkpoint(struct journal *j, int mode)
         CLEANUP(buf_free) struct buf error = {0};
         db_explain(&j->db, "cannot checkpoint the journal", &error);
         if (db_failure(&j->db) == STORE_E_FULL)
-            log_warn("%s", buf_cstr(&error)); /* nothing is lost, the log keeps it; commits will say that the disk is full */
+            journal_full(j); /* nothing is lost: the log keeps it */
         else
             journal_break(j, buf_view(&error));
     }
@@ -60,12 +67,10 @@ static void journal_run_job(struct journal *j, struct journal_job *job)
         return;
     }
     job->status = commit_batch(&j->db, j->blobs, job->batch, &job->error);
-    if (job->status == STORE_E_FULL) {
-        ballast_drop(&j->ballast);
-        j->room_at = uv_hrtime() + JOURNAL_ROOM_NS;
-    } else if (job->status) {
+    if (job->status == STORE_E_FULL)
+        journal_full(j);
+    else if (job->status)
         journal_break(j, buf_view(&job->error));
-    }
 }
 
 static bool journal_short(const struct journal *j)

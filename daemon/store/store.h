@@ -7,7 +7,7 @@
  * Narrow on purpose: a batch of rows is committed, rows are read page by page. It knows no task logic, no JSON and no
  * client; texts and snapshots are bytes to it. Another backend is to fit behind this header.
  *
- * Calls: base, libuv (thread, async), sqlite3. Errors: 0, or one of STORE_E_*; a sentence in the `error` buffer. */
+ * Calls: base, libuv (thread, async), sqlite3, libsodium (the hash of large content). Errors: 0, or one of STORE_E_*; a sentence in the `error` buffer. */
 #include "daemon/base/buf.h"
 
 #include <stdbool.h>

@@ -8,6 +8,7 @@
 struct fault_file {
     sqlite3_file base;
     sqlite3_file *real; /* lies behind this struct */
+    bool database;      /* not a log or a journal */
 };
 
 static struct {
@@ -57,6 +58,12 @@ static int fault_due(enum fault_call call)
     return code;
 }
 
+static int fault_due_in(sqlite3_file *file, enum fault_call any, enum fault_call database)
+{
+    int code = fault_due(any);
+    return !code && ((struct fault_file *)(void *)file)->database ? fault_due(database) : code;
+}
+
 static sqlite3_file *real_of(sqlite3_file *file)
 {
     return ((struct fault_file *)(void *)file)->real;
@@ -69,14 +76,13 @@ static int fault_close(sqlite3_file *file)
 
 static int fault_read(sqlite3_file *file, void *p, int n, sqlite3_int64 at)
 {
-    int code = fault_due(FAULT_READ);
-    return code ? code : real_of(file)->pMethods->xRead(real_of(file), p, n, at);
+    return real_of(file)->pMethods->xRead(real_of(file), p, n, at);
 }
 
 /* A failing write may have written a part. */
 static int fault_write(sqlite3_file *file, const void *p, int n, sqlite3_int64 at)
 {
-    int code = fault_due(FAULT_WRITE);
+    int code = fault_due_in(file, FAULT_WRITE, FAULT_CHECKPOINT_WRITE);
     if (code && n > 1)
         real_of(file)->pMethods->xWrite(real_of(file), p, n / 2, at);
     return code ? code : real_of(file)->pMethods->xWrite(real_of(file), p, n, at);
@@ -89,7 +95,7 @@ static int fault_truncate(sqlite3_file *file, sqlite3_int64 size)
 
 static int fault_sync(sqlite3_file *file, int flags)
 {
-    int code = fault_due(FAULT_SYNC);
+    int code = fault_due_in(file, FAULT_SYNC, FAULT_CHECKPOINT_SYNC);
     return code ? code : real_of(file)->pMethods->xSync(real_of(file), flags);
 }
 
@@ -174,6 +180,7 @@ static int fault_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, in
     struct fault_file *f = (struct fault_file *)(void *)file;
     f->real = (sqlite3_file *)(void *)(f + 1);
     f->base.pMethods = NULL;
+    f->database = flags & SQLITE_OPEN_MAIN_DB;
     int rc = fault_real->xOpen(fault_real, name, f->real, flags, out);
     if (f->real->pMethods)
         f->base.pMethods = &fault_methods;

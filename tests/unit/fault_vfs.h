@@ -2,7 +2,8 @@
 /* A file system for SQLite that fails when it is told to. It becomes the default one, and passes everything else on. */
 #include <stdbool.h>
 
-enum fault_call { FAULT_WRITE, FAULT_SYNC, FAULT_READ };
+/* Of any file; the last two of the database itself only, which is written by checkpoints. */
+enum fault_call { FAULT_WRITE, FAULT_SYNC, FAULT_CHECKPOINT_WRITE, FAULT_CHECKPOINT_SYNC };
 
 /* Once per process. */
 void fault_vfs_install(void);

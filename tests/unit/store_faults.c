@@ -133,6 +133,7 @@ void a_full_disk_loses_nothing(void **state)
 
 /* ---- failing ---- */
 
+/* By sort of call. */
 static const int io_codes[] = {[FAULT_WRITE] = SQLITE_IOERR_WRITE, [FAULT_SYNC] = SQLITE_IOERR_FSYNC};
 
 /* A failed write or sync is in doubt: after a new start the batch is there whole, or not at all. */
@@ -185,6 +186,53 @@ void a_failed_journal_stays_failed(void **state)
     assert_int_equal(store_commit_wait(b.store, numbered(3), &b.error), STORE_E_IO);
     assert_non_null(strstr(buf_cstr(&b.error), "cannot write the journal"));
     box_free(&b);
+}
+
+/* Commits of 1 MB until the log was copied back, which is tried when it has grown to 32 MB; the status of the last. */
+static int commit_until_checkpoint(struct box *b, int64_t *n)
+{
+    int status = 0;
+    for (int i = 0; i < 60 && !status; i++) {
+        struct store_batch *batch = numbered(++*n);
+        for (int k = 0; k < 10; k++)
+            store_batch_context(batch, A, 100 + *n, k, bytes_of('z', 100000));
+        status = box_commit(b, batch, NULL);
+    }
+    return status;
+}
+
+/* What the log holds is safe when it cannot be copied back for lack of room; when the disk fails, no commit is
+ * promised any more. */
+void a_checkpoint_that_fails_loses_nothing(void **state)
+{
+    (void)state;
+    static const struct {
+        enum fault_call call;
+        int code, status;
+    } cases[] = {
+        {FAULT_CHECKPOINT_WRITE, SQLITE_FULL, 0},
+        {FAULT_CHECKPOINT_WRITE, SQLITE_IOERR_WRITE, STORE_E_IO},
+        {FAULT_CHECKPOINT_SYNC, SQLITE_IOERR_FSYNC, STORE_E_IO},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct box b;
+        int64_t n = 2;
+        box_numbered(&b, 2);
+        fault_vfs_arm(cases[i].call, 1, cases[i].code, true);
+        assert_int_equal(commit_until_checkpoint(&b, &n), cases[i].status);
+        assert_true(fault_vfs_disarm());
+        if (!cases[i].status) {
+            assert_true(store_disk_low(b.store));
+        } else {
+            n--; /* the last was not taken */
+            assert_non_null(strstr(buf_cstr(&b.error), "cannot checkpoint the journal"));
+        }
+        box_close(&b);
+        assert_int_equal(box_open(&b), 0);
+        assert_int_equal(check_whole(b.store), n);
+        box_commit_ok(&b, numbered(n + 1));
+        box_free(&b);
+    }
 }
 
 /* ---- children ---- */
@@ -301,8 +349,12 @@ static void check_failpoint(const char *failpoint, int64_t acknowledged, int64_t
     box_make(&b);
     pid_t pid = start_child("write", b.dir, failpoint, &out);
     FILE *f = fdopen(out, "r");
-    assert_int_equal(read_until(f, INT64_MAX), acknowledged);
+    int64_t last = read_until(f, INT64_MAX);
     fclose(f);
+    if (acknowledged >= 0)
+        assert_int_equal(last, acknowledged);
+    else
+        whole = last; /* wherever it came to it */
     int status = wait_child(pid);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     assert_int_equal(box_open(&b), 0);
@@ -325,6 +377,7 @@ void a_writer_killed_at_each_boundary_loses_nothing(void **state)
     check_failpoint("store.blob.synced", 4, 4);
     check_failpoint("store.blob.renamed", 4, 4);
     check_failpoint("store.blob.folder_synced", 4, 4);
+    check_failpoint("store.after_checkpoint", -1, -1);
 #else
     skip(); /* set up the build with -Dfailpoints=true */
 #endif

@@ -472,7 +472,7 @@ void a_prompt_is_put_together(void **state)
     store_batch_context(batch, A, 1, 0, STR("["));
     store_batch_context(batch, A, 2, 0, STR("{"));
     for (int64_t i = 1; i <= 3; i++)
-        store_batch_context(batch, A, 2, i, str_n("xyz" + i - 1, 1));
+        store_batch_context(batch, A, 2, i, str_n(&"xyz"[i - 1], 1));
     store_batch_context(batch, A, 3, 0, STR("a"));
     store_batch_context(batch, A, 3, 2, STR("c")); /* 1 is missing */
     box_commit_ok(&b, batch);

@@ -73,6 +73,7 @@ int64_t count_events(struct store *s, const char *id);
     X(a_full_disk_loses_nothing)                                                                             \
     X(a_failing_disk_is_never_taken_for_success)                                                             \
     X(a_failed_journal_stays_failed)                                                                         \
+    X(a_checkpoint_that_fails_loses_nothing)                                                                 \
     X(a_small_disk_fills_and_empties)                                                                        \
     X(a_killed_writer_loses_nothing_acknowledged)                                                            \
     X(a_writer_killed_at_each_boundary_loses_nothing)
