@@ -2,9 +2,11 @@
  * tests of the translators. */
 #pragma once
 #include "daemon/base/json.h"
+#include "daemon/base/mem.h"
 #include "daemon/base/utf8.h"
 #include "daemon/model/provider.h"
 #include "daemon/model/sse.h"
+#include "daemon/model/wire.h"
 
 #include <jansson.h>
 #include <setjmp.h>
@@ -34,6 +36,7 @@ static void stream_delta(void *arg, enum delta_kind kind, size_t part, struct st
 static void stream_log_part(struct stream *s, const struct model_part *part)
 {
     struct buf *b = &s->log;
+    assert_true(utf8_valid(part->text) && utf8_valid(part->call.arguments) && utf8_valid(part->call.wire_id));
     switch (part->kind) {
     case PART_MESSAGE:
         buf_puts(b, !part->has_phase ? "message " : part->phase == PHASE_FINAL ? "final " : "commentary ");
@@ -55,6 +58,7 @@ static void stream_log_response(struct stream *s, const struct model_response *r
     for (size_t i = 0; i < r->parts_n; i++)
         stream_log_part(s, &r->parts[i]);
     for (size_t i = 0; i < r->raw_n; i++) {
+        assert_true(wire_json_valid(r->raw[i], 64)); /* or every later request would be refused */
         buf_puts(&s->log, "raw ");
         buf_str(&s->log, r->raw[i]);
         buf_putc(&s->log, '\n');
@@ -136,6 +140,36 @@ static void stream_check(const struct provider *provider, struct str text, const
     }
 }
 #define TOLD(...) ((const char *const[STREAM_PARTS + 1]){__VA_ARGS__})
+
+static void move_some(char *text, size_t n, size_t to, size_t from)
+{
+    size_t room = n - (to > from ? to : from);
+    memmove(text + to, text + from, room < 40 ? room : 40);
+}
+
+/* Damages the stream in a few places, again and again, from a seed: whatever comes, it ends in a response
+ * that may be kept, in a fault or in nothing. The sanitizers watch. */
+static void stream_noise(const struct provider *provider, struct str text, uint64_t seed)
+{
+    static const char liked[] = "\"\\{}[]:,0u\n\xff";
+    char *copy = mem_dup(text.p, text.n);
+    for (int round = 0; round < 1500; round++) {
+        memcpy(copy, text.p, text.n);
+        for (int i = 0; i <= round % 4; i++) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            uint64_t r = seed >> 20;
+            size_t at = (r >> 16) % text.n;
+            if (r & 1)
+                copy[at] = liked[(r >> 8) % (sizeof liked - 1)];
+            else
+                move_some(copy, text.n, at, (r >> 4) % text.n);
+        }
+        struct stream s = stream_play(provider, str_n(copy, text.n), 1 + (seed >> 33) % 50);
+        assert_true(s.log.n > 0);
+        stream_free(&s);
+    }
+    mem_free(copy);
+}
 
 /* Heads and tails make valid requests, and a request is the beginning of the next one. */
 static void stream_check_body(const struct provider *provider, const struct context_item *items, size_t n,

@@ -51,6 +51,7 @@ static void test_parallel_calls(void **state)
         "{\"id\":\"call_b\",\"type\":\"function\",\"function\":{\"name\":\"update_plan\",\"arguments\":\"{}"
         "\"}}]}\n"
         "tool_calls 1200/1000 30/12\n");
+    stream_noise(chat, stream, 1);
 }
 
 static void test_reasoning_returns_under_its_name(void **state)

@@ -32,28 +32,31 @@ static void test_a_step_with_everything(void **state)
 {
     (void)state;
     struct str stream = STR(
-        CREATED EVENT("response.in_progress", ",\"response\":{}") EVENT(
-            "response.output_item.added",
-            ",\"output_index\":0,\"item\":{\"id\":\"rs_1\",\"type\":\"reasoning\",\"summary\":[]}")
-            EVENT("response.reasoning_summary_part.added", ",\"item_id\":\"rs_1\",\"output_index\":0,"
-                                                           "\"summary_index\":0") EVENT(
+        CREATED EVENT(
+            "response.in_progress",
+            ",\"response\":{}") EVENT("response.output_item.added",
+                                      ",\"output_index\":0,\"item\":{\"id\":\"rs_1\",\"type\":\"reasoning\","
+                                      "\"summary\":[]}") EVENT("response.reasoning_summary_part.added",
+                                                               ",\"item_id\":\"rs_1\",\"output_index\":0,"
+                                                               "\"summary_index\":0")
+            EVENT("response.reasoning_summary_text.delta", ",\"item_id\":\"rs_1\",\"output_index\":0,"
+                                                           "\"summary_index\":0,\"delta\":\"Lo\"") EVENT(
                 "response.reasoning_summary_text.delta",
-                ",\"item_id\":\"rs_1\",\"output_index\":0,\"summary_index\":0,\"delta\":\"Lo\"")
-                EVENT("response.reasoning_summary_text.delta", ",\"item_id\":\"rs_1\",\"output_index\":0,"
-                                                               "\"summary_index\":0,\"delta\":\"ok\"") EVENT(
-                    "response.reasoning_summary_text.delta",
-                    ",\"item_id\":\"rs_1\",\"output_index\":0,\"summary_index\":1,\"delta\":\"again\"")
-                    EVENT("response.output_item.done", ",\"output_index\":0,\"item\":" REASONING) EVENT(
-                        "response.output_item.added",
-                        ",\"output_index\":1,\"item\":{\"id\":\"msg_1\",\"type\":\"message\",\"content\":[]}")
-                        EVENT("response.content_part.added", ",\"output_index\":1,\"part\":{\"type\":"
-                                                             "\"output_text\",\"text\":\"\"}") EVENT(
-                            "response.output_text.delta",
-                            ",\"item_id\":\"msg_1\",\"output_index\":1,\"delta\":\"Gr\\u00fc\xc3\x9f "
-                            "\\ud83d\"") EVENT("response.output_text.delta",
-                                               ",\"item_id\":\"msg_1\",\"output_index\":1,\"delta\":"
-                                               "\"\\ude00\"") EVENT("response.output_text.done",
-                                                                    ",\"output_index\":1,\"text\":\"...\"")
+                ",\"item_id\":\"rs_1\",\"output_index\":0,"
+                "\"summary_index\":0,\"delta\":\"ok\"") EVENT("response.reasoning_summary_text.delta",
+                                                              ",\"item_id\":\"rs_1\",\"output_index\":0,"
+                                                              "\"summary_index\":1,\"delta\":\"again\"")
+                EVENT("response.output_item.done", ",\"output_index\":0,\"item\":" REASONING) EVENT(
+                    "response.output_item.added",
+                    ",\"output_index\":1,\"item\":{\"id\":\"msg_1\",\"type\":\"message\",\"content\":[]}")
+                    EVENT("response.content_part.added", ",\"output_index\":1,\"part\":{\"type\":"
+                                                         "\"output_text\",\"text\":\"\"}")
+                        EVENT("response.output_text.delta",
+                              ",\"item_id\":\"msg_1\",\"output_index\":1,\"delta\":\"Gr\\u00fc\xc3\x9f "
+                              "\\ud83d\"") EVENT("response.output_text.delta",
+                                                 ",\"item_id\":\"msg_1\",\"output_index\":1,\"delta\":"
+                                                 "\"\\ude00\"") EVENT("response.output_text.done",
+                                                                      ",\"output_index\":1,\"text\":\"...\"")
                             EVENT("response.output_item.done", ",\"output_index\":1,\"item\":" MESSAGE) EVENT(
                                 "response.output_item.added",
                                 ",\"output_index\":2,\"item\":{\"id\":\"fc_1\",\"type\":\"function_call\","
@@ -82,6 +85,7 @@ static void test_a_step_with_everything(void **state)
         "raw " REASONING "\nraw " MESSAGE
         "\nraw " CALL("1", ARGUMENTS) "\nraw " CALL("2", "{}") "\n"
                                                                "tool_calls 1200/1000 30/12\n");
+    stream_noise(responses, stream, 1);
 }
 
 /* No output_index, no deltas, an item on several lines, an item only in the closing event. */
