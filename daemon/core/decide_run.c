@@ -7,10 +7,12 @@
 
 /* Chat Completions wants all tool messages in one row, so an image, which comes as input of the user, must not come between them.
  * It is put into the next request instead, behind all of them. */
-static void plan_image(struct plan_op *result, const struct run_output *output)
+static void plan_image(struct plan *p, struct plan_op *result, const struct run_output *output)
 {
     result->event.tool_result.has_image = true;
     result->event.tool_result.image = output->image;
+    /* The path is a view of the run's payload, which run.ended drops before this event is written. */
+    result->event.tool_result.image.path = plan_printf(p, "%.*s", STR_ARG(output->image.path));
 }
 
 static void plan_run_result(struct plan *p, const struct call *call, const struct run *run,
@@ -22,7 +24,7 @@ static void plan_run_result(struct plan *p, const struct call *call, const struc
     struct plan_op *result = plan_result(p, call, text, output->covered, failed);
     result->fact.seen_bytes = output->end;
     if (exit && output->has_image && !failed)
-        plan_image(result, output);
+        plan_image(p, result, output);
 }
 
 static struct run_output no_output(const struct run *run)
