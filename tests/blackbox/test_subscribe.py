@@ -139,14 +139,14 @@ class Live(Case):
         self.daemon([{"say": self.TEXT, "mid": mid, "pieces": 20}])
         early = self.d.client()
         task = early.create(self.d.workspace)
-        half = early.wait_for(lambda: [d for d in early.deltas if d["kind"] == "message.delta" and d["offset"] > 20], what="half")
-        item = half[0]["item"]
+        early.wait_for(lambda: len(early.live_text(task, "message.delta")) > 100, what="half of it")
+        item = early.deltas[0]["item"]
         late = self.d.client()
         late.subscribe(task=task, after_seq=0, deltas=True)
         late.wait_for(lambda: [d for d in late.deltas if d["kind"] == "message.delta"], what="the text so far")
         self.assertEqual(0, late.deltas[0]["offset"])
         self.assertTrue(self.TEXT.startswith(late.live_text(task, "message.delta", item=item)))
-        self.assertGreater(len(late.live_text(task, "message.delta", item=item)), 20)
+        self.assertGreater(len(late.live_text(task, "message.delta", item=item)), 100)
         mid.set()
         for c in (early, late):
             message = c.wait_event(task, "message")

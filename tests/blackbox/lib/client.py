@@ -1,6 +1,7 @@
 """A JSON-RPC client on a raw socket. Everything that arrives is checked against the schema, and events for gaps and order.
 What is found wrong is kept in `problems`, which the fixture's teardown turns into a failure."""
 import json
+import os
 import socket
 import threading
 import time
@@ -39,11 +40,20 @@ class Client:
         self.notifications = []  # ("event" | "delta", params) in order of arrival
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(timeout_s)
-        self.sock.connect(str(path))
+        self._connect(str(path))
         self.sock.settimeout(None)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
         self.hello = self.initialize(name) if initialize else None
+
+    def _connect(self, path):
+        if len(path) < 100:
+            return self.sock.connect(path)
+        folder = os.open(os.path.dirname(path), os.O_PATH)  # a socket's address holds 107 bytes
+        try:
+            self.sock.connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
+        finally:
+            os.close(folder)
 
     def __enter__(self):
         return self

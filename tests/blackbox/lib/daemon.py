@@ -131,7 +131,8 @@ class Place:
     # ---- the end ----
 
     def find_reports(self):
-        return [f"{p.name}: {p.read_text(errors='replace')[:4000]}" for p in sorted(self.reports.iterdir())]
+        texts = [(p.name, p.read_text(errors="replace").split("Shadow bytes around")[0]) for p in sorted(self.reports.iterdir())]
+        return [f"{name}: {text[:6000]}" for name, text in texts]
 
     def find_error_lines(self, allowed):
         return [line for line in self.log_text().splitlines()
