@@ -550,19 +550,20 @@ static bool take_message(struct link *l, char *line, size_t n, struct link_messa
 {
     CLEANUP(link_message_free) struct link_message m = {.line = line};
     json_t *whole = parse(line, n);
-    const char *method = json_string_value(json_object_get(whole, "method"));
+    struct str method = str_of(json_string_value(json_object_get(whole, "method")));
+    m.delta = str_eqz(method, "delta");
+    bool known = m.delta || str_eqz(method, "event");
     m.json = json_incref(json_object_get(whole, "params"));
     json_decref(whole);
     m.text = json_find(str_n(line, n), "params");
     m.subscription = find_subscription(l, m.json);
-    if (!method || m.subscription < 0)
+    if (!known || m.subscription < 0)
         return false;
-    m.delta = strcmp(method, "delta") == 0;
     if (!m.delta) {
         struct subscription *s = &l->subscriptions[m.subscription];
         int64_t seq = json_integer_value(json_object_get(m.json, "seq"));
         int64_t pos = json_integer_value(json_object_get(m.json, "pos"));
-        if (strcmp(method, "event") != 0 || (s->task ? seq <= s->after_seq : pos <= s->after_pos))
+        if (s->task ? seq <= s->after_seq : pos <= s->after_pos)
             return false;
         s->after_seq = seq;
         s->after_pos = pos;
