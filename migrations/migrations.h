@@ -1,6 +1,7 @@
 #pragma once
-/* The database's schema as numbered steps, each a .sql file of this folder, embedded with its hash. Forward only: a
- * released file is never changed, the next change of the schema is the next file. Applied by daemon/store/migrate.c. */
+/* The database's schema as numbered steps, each a .sql file of this folder, embedded with its hash. Forward
+ * only: a released file is never changed, the next change of the schema is the next file. Applied by
+ * daemon/store/migrate.c. */
 #include <stddef.h>
 #include <stdint.h>
 

@@ -67,7 +67,8 @@ int backup_begin(struct db *source, const char *path, struct backup **ret, struc
     return 0;
 }
 
-/* Once the pages are there the copy is no longer bound to the live database. One file is to hold all, so no WAL. */
+/* Once the pages are there the copy is no longer bound to the live database. One file is to hold all, so no
+ * WAL. */
 static int backup_detach(struct backup *b, struct buf *error)
 {
     sqlite3_backup *pages = b->pages;
@@ -111,8 +112,8 @@ static int backup_fill(struct backup *b, const char *sql, int64_t row, struct st
 }
 
 /* Takes the content of one file back into its row. *ret_none: there was no such row any more. */
-static int backup_inline(struct backup *b, const struct blobs *blobs, const char *find, const char *fill, bool text,
-                         bool *ret_none, struct buf *error)
+static int backup_inline(struct backup *b, const struct blobs *blobs, const char *find, const char *fill,
+                         bool text, bool *ret_none, struct buf *error)
 {
     sqlite3_stmt *q = NULL;
     CLEANUP(buf_free) struct buf bytes = {0};
@@ -144,12 +145,13 @@ static int backup_rows(struct backup *b, const struct blobs *blobs, bool events,
     bool none = true;
     int status = 0;
     if (blobs)
-        status = backup_inline(b, blobs,
-                               events ? "SELECT pos, hash, bytes FROM events WHERE hash IS NOT NULL LIMIT 1"
-                                      : "SELECT n, hash, bytes FROM context WHERE hash IS NOT NULL LIMIT 1",
-                               events ? "UPDATE events SET body = ?2, hash = NULL, bytes = NULL WHERE pos = ?1"
-                                      : "UPDATE context SET body = ?2, hash = NULL, bytes = NULL WHERE n = ?1",
-                               events, &none, error);
+        status =
+            backup_inline(b, blobs,
+                          events ? "SELECT pos, hash, bytes FROM events WHERE hash IS NOT NULL LIMIT 1"
+                                 : "SELECT n, hash, bytes FROM context WHERE hash IS NOT NULL LIMIT 1",
+                          events ? "UPDATE events SET body = ?2, hash = NULL, bytes = NULL WHERE pos = ?1"
+                                 : "UPDATE context SET body = ?2, hash = NULL, bytes = NULL WHERE n = ?1",
+                          events, &none, error);
     if (!status && none)
         b->phase = events ? BACKUP_CONTEXT : BACKUP_NAME;
     return status;

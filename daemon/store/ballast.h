@@ -1,7 +1,7 @@
 #pragma once
-/* A file of 4 MiB that stands for room: dropped when the disk is full, so that the state of what runs can still be
- * committed, and made again once there is clearly room. Used by the journal thread alone; only `missing` is read by
- * others. */
+/* A file of 4 MiB that stands for room: dropped when the disk is full, so that the state of what runs can
+ * still be committed, and made again once there is clearly room. Used by the journal thread alone; only
+ * `missing` is read by others. */
 #include <stdatomic.h>
 #include <stdbool.h>
 

@@ -65,8 +65,8 @@ static struct batch_row *batch_row(struct store_batch *b, enum batch_kind kind, 
     return row;
 }
 
-void store_batch_event(struct store_batch *b, int64_t pos, const char *task, int64_t seq, int kind, int64_t at_ms,
-                       struct str json)
+void store_batch_event(struct store_batch *b, int64_t pos, const char *task, int64_t seq, int kind,
+                       int64_t at_ms, struct str json)
 {
     struct batch_row *row = batch_row(b, BATCH_EVENT, task);
     row->event.pos = pos;
@@ -76,7 +76,8 @@ void store_batch_event(struct store_batch *b, int64_t pos, const char *task, int
     row->event.json.bytes = batch_copy(b, json);
 }
 
-void store_batch_context(struct store_batch *b, const char *task, int64_t epoch, int64_t index, struct str bytes)
+void store_batch_context(struct store_batch *b, const char *task, int64_t epoch, int64_t index,
+                         struct str bytes)
 {
     struct batch_row *row = batch_row(b, BATCH_CONTEXT, task);
     row->context.epoch = epoch;
@@ -97,8 +98,8 @@ void store_batch_task(struct store_batch *b, const struct store_task *task)
     row->entry.spec = batch_copy(b, task->spec);
 }
 
-void store_batch_key(struct store_batch *b, const char *key, const char *task, struct str digest, struct str result,
-                     int64_t at_ms)
+void store_batch_key(struct store_batch *b, const char *key, const char *task, struct str digest,
+                     struct str result, int64_t at_ms)
 {
     struct batch_row *row = batch_row(b, BATCH_KEY, task);
     row->key.at_ms = at_ms;

@@ -1,6 +1,6 @@
 #pragma once
-/* What is to be committed together: rows in the order in which they were put, their bytes copied into one arena. Not
- * bound to a database; it can be written again and again until a commit takes it. */
+/* What is to be committed together: rows in the order in which they were put, their bytes copied into one
+ * arena. Not bound to a database; it can be written again and again until a commit takes it. */
 #include "daemon/store/blob.h"
 #include "daemon/store/store.h"
 

@@ -42,8 +42,8 @@ void blobs_close(struct blobs *b)
     b->folder = -1;
 }
 
-/* A file of that name may be there from an earlier write. It is compared, not trusted: a damaged one would otherwise
- * stay damaged for ever. */
+/* A file of that name may be there from an earlier write. It is compared, not trusted: a damaged one would
+ * otherwise stay damaged for ever. */
 static bool blob_same(const struct blobs *b, const char *name, struct str bytes)
 {
     int fd = openat(b->folder, name, O_RDONLY | O_CLOEXEC);
@@ -130,5 +130,6 @@ bool blobs_present(const struct blobs *b, const uint8_t hash[BLOB_HASH_SIZE], in
     char name[BLOB_NAME_SIZE];
     struct stat st;
     blob_name(hash, name);
-    return fstatat(b->folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_size == bytes;
+    return fstatat(b->folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+           st.st_size == bytes;
 }

@@ -1,6 +1,7 @@
 #pragma once
-/* Large content in files: STATE/blobs/<BLAKE2b-256 in hex>, written once, never changed, shared by equal contents. A
- * file is whole and its name lasts before the commit that names it; it knows nothing of the rows that do. */
+/* Large content in files: STATE/blobs/<BLAKE2b-256 in hex>, written once, never changed, shared by equal
+ * contents. A file is whole and its name lasts before the commit that names it; it knows nothing of the rows
+ * that do. */
 #include "daemon/base/buf.h"
 
 #include <stdbool.h>

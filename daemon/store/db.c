@@ -6,9 +6,11 @@
 #include <errno.h>
 #include <string.h>
 
-#define DB_VALUE_BYTES_MAX 603979776 /* a blob of the largest size that is taken back into a row, and its row */
+#define DB_VALUE_BYTES_MAX                                                                                   \
+    603979776 /* a blob of the largest size that is taken back into a row, and its row */
 #define DB_SQL_BYTES_MAX 65536
-#define DB_BUSY_MS 5000 /* nobody else should hold the database; a person with the command line tool might */
+#define DB_BUSY_MS 5000 /* nobody else should hold the database; a person with the command line tool might   \
+                         */
 #define DB_HEAP_BYTES_SOFT 4194304
 
 static const char *const query_sql[QUERY_N] = {
@@ -100,8 +102,9 @@ static int db_enter_wal(struct db *db, struct buf *error)
         return status;
     }
     if (strcmp(buf_cstr(&mode), "wal") != 0) {
-        buf_puts(error, "the file system of the state folder cannot hold a database in WAL mode (it needs shared "
-                        "memory and locks): set a state folder on a local disk");
+        buf_puts(error,
+                 "the file system of the state folder cannot hold a database in WAL mode (it needs shared "
+                 "memory and locks): set a state folder on a local disk");
         return STORE_E_IO;
     }
     return 0;
@@ -210,7 +213,8 @@ struct str db_column(sqlite3_stmt *query, int at)
 {
     if (sqlite3_column_type(query, at) == SQLITE_NULL)
         return STR_NONE;
-    const char *p = sqlite3_column_type(query, at) == SQLITE_BLOB ? sqlite3_column_blob(query, at)
-                                                                  : (const char *)sqlite3_column_text(query, at);
+    const char *p = sqlite3_column_type(query, at) == SQLITE_BLOB
+                        ? sqlite3_column_blob(query, at)
+                        : (const char *)sqlite3_column_text(query, at);
     return (struct str){p ? p : "", (size_t)sqlite3_column_bytes(query, at)};
 }

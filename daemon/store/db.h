@@ -1,9 +1,9 @@
 #pragma once
-/* One SQLite connection as agentd uses it: its settings, its statements, its errors as STORE_E_*. No table is known
- * here. A connection belongs to one thread at a time and is opened without SQLite's own mutexes.
+/* One SQLite connection as agentd uses it: its settings, its statements, its errors as STORE_E_*. No table is
+ * known here. A connection belongs to one thread at a time and is opened without SQLite's own mutexes.
  *
- * Of the two connections to the live database one writes and checkpoints, and the other never does either: SQLite up
- * to 3.51.2 can corrupt a database otherwise (sqlite.org/wal.html#walresetbug). */
+ * Of the two connections to the live database one writes and checkpoints, and the other never does either:
+ * SQLite up to 3.51.2 can corrupt a database otherwise (sqlite.org/wal.html#walresetbug). */
 #include "daemon/base/buf.h"
 #include "daemon/base/mem.h"
 #include "daemon/store/queries.h"
@@ -18,8 +18,8 @@ struct db {
     sqlite3_stmt *cached[QUERY_N];
 };
 
-/* Opens an existing file, or with SQLITE_OPEN_CREATE in `flags` a new one, with all settings that change nothing in
- * it. 0 or a STORE_E_*, as all here. */
+/* Opens an existing file, or with SQLITE_OPEN_CREATE in `flags` a new one, with all settings that change
+ * nothing in it. 0 or a STORE_E_*, as all here. */
 int db_open(struct db *db, const char *path, int flags, struct buf *error);
 /* What makes it the writing connection: WAL, synchronous=FULL; a new file gets its page layout. */
 int db_make_writer(struct db *db, struct buf *error);
@@ -32,8 +32,8 @@ int db_exec(struct db *db, const char *sql);
 int db_number(struct db *db, const char *sql, int64_t *ret);
 int db_text(struct db *db, const char *sql, struct buf *ret);
 
-/* A statement ready to be bound, or NULL: then db_failure() says why. It must not be in use: a callback of a walk does
- * not start the same walk. */
+/* A statement ready to be bound, or NULL: then db_failure() says why. It must not be in use: a callback of a
+ * walk does not start the same walk. */
 sqlite3_stmt *db_query(struct db *db, enum query query);
 /* Resets it, so that no statement is left open whichever way a function returns. */
 void db_query_end(sqlite3_stmt **query);

@@ -26,11 +26,14 @@ int store_content(struct store *s, sqlite3_stmt *q, int at, struct buf *large, s
 /* Known before it is read, so that the bound of a page holds for large content too. */
 static int64_t content_bytes(sqlite3_stmt *q, int at)
 {
-    return sqlite3_column_type(q, at) == SQLITE_NULL ? sqlite3_column_int64(q, at + 2) : sqlite3_column_bytes(q, at);
+    return sqlite3_column_type(q, at) == SQLITE_NULL ? sqlite3_column_int64(q, at + 2)
+                                                     : sqlite3_column_bytes(q, at);
 }
 
-/* Runs a bound statement whose columns are QUERY_EVENT_COLUMNS, and the task's id where the page is of all tasks. */
-static int events_walk(struct store *s, sqlite3_stmt *q, const char *task, int64_t bytes, store_event_cb *cb, void *arg)
+/* Runs a bound statement whose columns are QUERY_EVENT_COLUMNS, and the task's id where the page is of all
+ * tasks. */
+static int events_walk(struct store *s, sqlite3_stmt *q, const char *task, int64_t bytes, store_event_cb *cb,
+                       void *arg)
 {
     CLEANUP(buf_free) struct buf large = {0};
     int64_t given = 0;
@@ -80,7 +83,8 @@ int store_events_before(struct store *s, const char *task, int64_t before, int64
     return events_of_task(s, QUERY_EVENTS_BEFORE, task, before, limit, bytes, cb, arg);
 }
 
-int store_journal_after(struct store *s, int64_t after, int64_t limit, int64_t bytes, store_event_cb *cb, void *arg)
+int store_journal_after(struct store *s, int64_t after, int64_t limit, int64_t bytes, store_event_cb *cb,
+                        void *arg)
 {
     CLEANUP_QUERY *q = db_query(&s->reader, QUERY_JOURNAL_AFTER);
     if (!q)

@@ -1,6 +1,6 @@
 #pragma once
-/* The few file operations that must survive a power loss, for the parts of the store that are not in SQLite. Each
- * returns 0 or a negative errno. */
+/* The few file operations that must survive a power loss, for the parts of the store that are not in SQLite.
+ * Each returns 0 or a negative errno. */
 #include "daemon/base/str.h"
 
 #include <stdbool.h>

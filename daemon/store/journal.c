@@ -7,15 +7,15 @@
 
 #include <stdlib.h>
 
-/* The write-ahead log, in pages of 4 KiB: when it is copied back while nobody waits, when even if somebody does, and
- * when readers are waited for so that it starts again from its beginning. It stays below 64 MB. */
+/* The write-ahead log, in pages of 4 KiB: when it is copied back while nobody waits, when even if somebody
+ * does, and when readers are waited for so that it starts again from its beginning. It stays below 64 MB. */
 #define JOURNAL_PAGES_IDLE 4000
 #define JOURNAL_PAGES_BUSY 8000
 #define JOURNAL_PAGES_MAX 12000
 
-#define JOURNAL_QUIET_NS 20000000ull       /* without work for so long is idle */
-#define JOURNAL_ROOM_NS 2000000000ull      /* between looks for room when the ballast is missing */
-#define JOURNAL_READERS_MS 500             /* a page is read in far less */
+#define JOURNAL_QUIET_NS 20000000ull  /* without work for so long is idle */
+#define JOURNAL_ROOM_NS 2000000000ull /* between looks for room when the ballast is missing */
+#define JOURNAL_READERS_MS 500        /* a page is read in far less */
 #define JOURNAL_BUSY_MS 5000
 
 /* Called by SQLite after each commit. */
@@ -123,7 +123,9 @@ static void journal_run_idle(struct journal *j)
 /* Waits for work, or for the time of the next idle duty: an idle thread without one does not wake up. */
 static void journal_rest(struct journal *j)
 {
-    uint64_t ns = j->log_pages >= JOURNAL_PAGES_IDLE ? JOURNAL_QUIET_NS : journal_short(j) ? JOURNAL_ROOM_NS : 0;
+    uint64_t ns = j->log_pages >= JOURNAL_PAGES_IDLE ? JOURNAL_QUIET_NS
+                  : journal_short(j)                 ? JOURNAL_ROOM_NS
+                                                     : 0;
     if (!ns) {
         uv_cond_wait(&j->work, &j->mutex);
     } else if (uv_cond_timedwait(&j->work, &j->mutex, ns) == UV_ETIMEDOUT) {
@@ -202,8 +204,8 @@ void journal_stop(struct journal *j)
     uv_mutex_unlock(&j->mutex);
     uv_thread_join(&j->thread);
     struct journal_backup *backup;
-    LIST_EACH (backup, &j->backups, struct journal_backup, node)
-        backup_free(backup->work);
+    LIST_EACH(backup, &j->backups, struct journal_backup, node)
+    backup_free(backup->work);
     if (!j->broken.n)
         journal_checkpoint(j, SQLITE_CHECKPOINT_TRUNCATE);
     else /* in doubt: the next start reads what is there */

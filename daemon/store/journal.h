@@ -1,7 +1,7 @@
 #pragma once
-/* The thread that writes: takes one batch after the other from a queue, commits it, checkpoints when the log has grown
- * and nobody waits, makes backups in slices between commits. It knows no loop: it reports through `notify`, which is
- * called on its own thread. */
+/* The thread that writes: takes one batch after the other from a queue, commits it, checkpoints when the log
+ * has grown and nobody waits, makes backups in slices between commits. It knows no loop: it reports through
+ * `notify`, which is called on its own thread. */
 #include "daemon/base/list.h"
 #include "daemon/store/backup.h"
 #include "daemon/store/ballast.h"
@@ -41,8 +41,8 @@ struct journal {
     bool stopping;
 
     /* Of the thread alone: */
-    int log_pages; /* in the write-ahead log since its last complete checkpoint */
-    uint64_t room_at; /* when to look for room again if the ballast is missing: uv_hrtime() */
+    int log_pages;     /* in the write-ahead log since its last complete checkpoint */
+    uint64_t room_at;  /* when to look for room again if the ballast is missing: uv_hrtime() */
     struct buf broken; /* why no commit is possible any more */
 };
 

@@ -9,8 +9,9 @@
 
 static int migrate_foreign(struct buf *error)
 {
-    buf_puts(error, "the file agentd.db is not a database of agentd: move it away, or set another state folder; "
-                    "nothing was changed");
+    buf_puts(error,
+             "the file agentd.db is not a database of agentd: move it away, or set another state folder; "
+             "nothing was changed");
     return STORE_E_FOREIGN;
 }
 
@@ -37,10 +38,11 @@ static int migrate_check_hash(struct db *db, const struct migration *m, struct b
         return status;
     if (!status && str_eq(buf_view(&hash), str_n((const char *)m->hash, MIGRATION_HASH_SIZE)))
         return 0;
-    buf_printf(error,
-               "the database was made with another text of migration %s than this agentd has, by a build that was "
-               "never released: use that build, or move agentd.db away to start empty; nothing was changed",
-               m->name);
+    buf_printf(
+        error,
+        "the database was made with another text of migration %s than this agentd has, by a build that was "
+        "never released: use that build, or move agentd.db away to start empty; nothing was changed",
+        m->name);
     return STORE_E_FOREIGN;
 }
 
@@ -56,7 +58,8 @@ static int migrate_check_all(struct db *db, const struct migration *list, size_t
         return status;
     if (version > (int64_t)n) {
         buf_printf(error,
-                   "the database was written by a newer agentd (schema %" PRId64 ", this one knows %zu): install the "
+                   "the database was written by a newer agentd (schema %" PRId64
+                   ", this one knows %zu): install the "
                    "newer version; nothing was changed",
                    version, n);
         return STORE_E_NEWER;
@@ -70,13 +73,16 @@ static int migrate_check_all(struct db *db, const struct migration *list, size_t
     return status;
 }
 
-int migrate_check(struct db *db, const struct migration *list, size_t n, int64_t *ret_version, struct buf *error)
+int migrate_check(struct db *db, const struct migration *list, size_t n, int64_t *ret_version,
+                  struct buf *error)
 {
     int status = migrate_check_all(db, list, n, ret_version, error);
     if (status == STORE_E_FOREIGN && !error->n) {
         db_explain(db, "agentd.db is damaged, or no database at all", error);
-        buf_puts(error, ": put a backup in its place (`agentctl backup` makes them), or move it away to start empty; "
-                        "nothing was changed");
+        buf_puts(
+            error,
+            ": put a backup in its place (`agentctl backup` makes them), or move it away to start empty; "
+            "nothing was changed");
     } else if (status && !error->n) {
         db_explain(db, "cannot read agentd.db", error);
     }
@@ -87,7 +93,8 @@ static int migrate_record(struct db *db, const struct migration *m)
 {
     sqlite3_stmt *q = NULL;
     char sql[128];
-    snprintf(sql, sizeof sql, "PRAGMA application_id = %d; PRAGMA user_version = %d;", DB_APPLICATION_ID, m->version);
+    snprintf(sql, sizeof sql, "PRAGMA application_id = %d; PRAGMA user_version = %d;", DB_APPLICATION_ID,
+             m->version);
     int status = db_exec(db, sql);
     if (status)
         return status;

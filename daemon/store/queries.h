@@ -1,5 +1,6 @@
 #pragma once
-/* Every statement that is run more than once, by name. Prepared when first used, kept for the life of a connection. */
+/* Every statement that is run more than once, by name. Prepared when first used, kept for the life of a
+ * connection. */
 
 #define QUERY_TASK_COLUMNS                                                                                   \
     "t.id, t.name, t.state, t.live, t.seq, t.created_ms, t.updated_ms, t.snapshot"

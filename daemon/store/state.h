@@ -4,7 +4,7 @@
 #include "daemon/store/store.h"
 
 struct store {
-    int folder; /* the state folder */
+    int folder;       /* the state folder */
     struct db reader; /* of the loop's thread */
     struct blobs blobs;
     struct journal journal;
@@ -22,6 +22,6 @@ struct store {
 int store_read_failed(struct store *s, const char *what);
 /* The number of a task; STORE_E_NONE. */
 int store_task_number(struct store *s, const char *id, int64_t *ret);
-/* The content of a row from its three columns, starting at `at`: body, hash, length of the file. A large one is read into
- * `large`. */
+/* The content of a row from its three columns, starting at `at`: body, hash, length of the file. A large one
+ * is read into `large`. */
 int store_content(struct store *s, sqlite3_stmt *q, int at, struct buf *large, struct str *ret);

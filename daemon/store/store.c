@@ -106,7 +106,8 @@ static int store_open_folder(struct store *s, const char *dir, struct buf *error
     return !rc ? 0 : files_full(rc) ? STORE_E_FULL : STORE_E_IO;
 }
 
-/* Nothing in an existing file is changed before it is known to be ours and of a schema that this program knows. */
+/* Nothing in an existing file is changed before it is known to be ours and of a schema that this program
+ * knows. */
 static int store_open_writer(struct db *db, const char *path, struct buf *error)
 {
     int64_t version;
@@ -135,7 +136,8 @@ static int store_sync_folder(struct store *s, struct buf *error)
     return rc ? STORE_E_IO : 0;
 }
 
-/* The log that an unclean end left behind counts as grown: it is copied back when there is nothing else to do. */
+/* The log that an unclean end left behind counts as grown: it is copied back when there is nothing else to
+ * do. */
 static int store_log_pages(const struct store *s)
 {
     struct stat st;

@@ -16,7 +16,9 @@ int store_task_number(struct store *s, const char *id, int64_t *ret)
     int rc = sqlite3_step(q);
     if (rc == SQLITE_ROW)
         *ret = sqlite3_column_int64(q, 0);
-    return rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? STORE_E_NONE : store_read_failed(s, "cannot read a task");
+    return rc == SQLITE_ROW    ? 0
+           : rc == SQLITE_DONE ? STORE_E_NONE
+                               : store_read_failed(s, "cannot read a task");
 }
 
 /* Runs a bound statement whose columns are QUERY_TASK_COLUMNS and the spec. */
@@ -75,10 +77,13 @@ static int tasks_place(struct store *s, struct str after, int64_t *ret_created, 
         *ret_created = sqlite3_column_int64(q, 0);
         *ret_n = sqlite3_column_int64(q, 1);
     }
-    return rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? STORE_E_NONE : store_read_failed(s, "cannot read tasks");
+    return rc == SQLITE_ROW    ? 0
+           : rc == SQLITE_DONE ? STORE_E_NONE
+                               : store_read_failed(s, "cannot read tasks");
 }
 
-int store_tasks_page(struct store *s, struct str after, int64_t since_ms, int64_t limit, store_task_cb *cb, void *arg)
+int store_tasks_page(struct store *s, struct str after, int64_t since_ms, int64_t limit, store_task_cb *cb,
+                     void *arg)
 {
     int64_t created, place, n;
     int status = tasks_place(s, after, &created, &place);

@@ -28,7 +28,9 @@ int store_meta(struct store *s, const char *name, struct buf *ret)
     int rc = sqlite3_step(q);
     if (rc == SQLITE_ROW)
         buf_str(ret, db_column(q, 0));
-    return rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? STORE_E_NONE : store_read_failed(s, "cannot read a value");
+    return rc == SQLITE_ROW    ? 0
+           : rc == SQLITE_DONE ? STORE_E_NONE
+                               : store_read_failed(s, "cannot read a value");
 }
 
 int store_key_find(struct store *s, const char *key, struct buf *ret_digest, struct buf *ret_result)
@@ -42,7 +44,9 @@ int store_key_find(struct store *s, const char *key, struct buf *ret_digest, str
         buf_str(ret_digest, db_column(q, 0));
         buf_str(ret_result, db_column(q, 1));
     }
-    return rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? STORE_E_NONE : store_read_failed(s, "cannot read a key");
+    return rc == SQLITE_ROW    ? 0
+           : rc == SQLITE_DONE ? STORE_E_NONE
+                               : store_read_failed(s, "cannot read a key");
 }
 
 static int check_pages(struct store *s, struct buf *error)

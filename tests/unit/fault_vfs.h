@@ -1,5 +1,6 @@
 #pragma once
-/* A file system for SQLite that fails when it is told to. It becomes the default one, and passes everything else on. */
+/* A file system for SQLite that fails when it is told to. It becomes the default one, and passes everything
+ * else on. */
 #include <stdbool.h>
 
 /* Of any file; the last two of the database itself only, which is written by checkpoints. */

@@ -232,7 +232,8 @@ static void busy_next(struct busy *busy)
     store_commit(busy->box->store, batch, busy_done, busy);
 }
 
-/* Several slices long: commits are not held up by it, and what they write is in the copy or not, but never half. */
+/* Several slices long: commits are not held up by it, and what they write is in the copy or not, but never
+ * half. */
 void a_backup_is_made_between_commits(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* The store when the disk fails, is full, or the process dies: what was said to be committed is there, a batch is there
- * whole or not at all, and no failure is taken for success. */
+/* The store when the disk fails, is full, or the process dies: what was said to be committed is there, a
+ * batch is there whole or not at all, and no failure is taken for success. */
 #include "test_store.h"
 
 #include "fault_vfs.h"
@@ -24,8 +24,8 @@
 
 extern char **environ;
 
-/* Batch n: three events, an element of the prompt, the task, a meta value; every fifth one has large content. All of it
- * says n. */
+/* Batch n: three events, an element of the prompt, the task, a meta value; every fifth one has large content.
+ * All of it says n. */
 static struct store_batch *numbered(int64_t n)
 {
     struct store_batch *batch = store_batch_new();
@@ -89,7 +89,8 @@ static void box_numbered(struct box *b, int64_t n)
 
 /* ---- full ---- */
 
-/* The nth write finds the disk full, once or until there is room: the batch is handed back and can be committed again. */
+/* The nth write finds the disk full, once or until there is room: the batch is handed back and can be
+ * committed again. */
 static bool full_at(long nth, bool forever)
 {
     struct box b;
@@ -188,7 +189,8 @@ void a_failed_journal_stays_failed(void **state)
     box_free(&b);
 }
 
-/* Commits of 1 MB until the log was copied back, which is tried when it has grown to 32 MB; the status of the last. */
+/* Commits of 1 MB until the log was copied back, which is tried when it has grown to 32 MB; the status of the
+ * last. */
 static int commit_until_checkpoint(struct box *b, int64_t *n)
 {
     int status = 0;
@@ -201,8 +203,8 @@ static int commit_until_checkpoint(struct box *b, int64_t *n)
     return status;
 }
 
-/* What the log holds is safe when it cannot be copied back for lack of room; when the disk fails, no commit is
- * promised any more. */
+/* What the log holds is safe when it cannot be copied back for lack of room; when the disk fails, no commit
+ * is promised any more. */
 void a_checkpoint_that_fails_loses_nothing(void **state)
 {
     (void)state;
@@ -395,7 +397,8 @@ static bool mount_small(const char *dir)
 {
     if (unshare(CLONE_NEWNS) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
         return false;
-    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 && mount("none", dir, "tmpfs", 0, "size=32m") == 0;
+    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+           mount("none", dir, "tmpfs", 0, "size=32m") == 0;
 }
 
 static void fill_disk(const char *path)

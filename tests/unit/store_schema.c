@@ -89,8 +89,10 @@ void connections_are_set_up_as_designed(void **state)
     assert_int_equal(number(&db, "PRAGMA wal_autocheckpoint"), 0);
     assert_int_equal(number(&db, "PRAGMA application_id"), DB_APPLICATION_ID);
     assert_int_equal(number(&db, "PRAGMA user_version"), (int)migrations_n);
-    assert_int_equal(number(&db, "SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
-                                 " AND name NOT LIKE 'sqlite_%' AND NOT strict"), 0);
+    assert_int_equal(number(&db,
+                            "SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
+                            " AND name NOT LIKE 'sqlite_%' AND NOT strict"),
+                     0);
     assert_int_equal(sqlite3_db_config(db.h, SQLITE_DBCONFIG_DEFENSIVE, -1, &on), SQLITE_OK);
     assert_int_equal(on, 1);
     assert_int_equal(sqlite3_limit(db.h, SQLITE_LIMIT_ATTACHED, -1), 0);
@@ -113,7 +115,8 @@ void a_newer_database_is_refused(void **state)
     char words[128];
     box_used(&b);
     change_database(&b, "PRAGMA user_version = 9");
-    snprintf(words, sizeof words, "written by a newer agentd (schema 9, this one knows %zu): install the newer version",
+    snprintf(words, sizeof words,
+             "written by a newer agentd (schema 9, this one knows %zu): install the newer version",
              migrations_n);
     check_refused(&b, STORE_E_NEWER, words);
     change_database(&b, "PRAGMA user_version = 1");
@@ -181,7 +184,8 @@ void an_empty_file_is_taken(void **state)
 }
 
 static const struct migration steps[] = {
-    {1, "0001_one.sql",
+    {1,
+     "0001_one.sql",
      "CREATE TABLE migrations (version INTEGER PRIMARY KEY, name TEXT, hash BLOB, at_ms INTEGER) STRICT;"
      "CREATE TABLE one (n INTEGER);",
      {1}},

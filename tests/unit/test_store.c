@@ -1,4 +1,5 @@
-/* The store: what is put in comes out, in pages, by name, again after a reopen, while more is being written. */
+/* The store: what is put in comes out, in pages, by name, again after a reopen, while more is being written.
+ */
 #include "test_store.h"
 
 #include "daemon/store/batch.h"
@@ -287,9 +288,9 @@ void a_page_is_bounded_by_bytes(void **state)
     for (int64_t seq = 1; seq <= 4; seq++)
         store_batch_event(batch, seq, A, seq, 1, 1, bytes_of('x', seq == 3 ? 200000 : 1000));
     box_commit_ok(&b, batch);
-    check_page(b.store, true, 0, 100, 1, 1, 1, 1);            /* at least one */
+    check_page(b.store, true, 0, 100, 1, 1, 1, 1); /* at least one */
     check_page(b.store, true, 0, 100, 2000, 2, 1, 2);
-    check_page(b.store, true, 0, 100, 150000, 2, 1, 2);       /* the third is large, and counts before it is read */
+    check_page(b.store, true, 0, 100, 150000, 2, 1, 2); /* the third is large, and counts before it is read */
     check_page(b.store, true, 2, 100, 150000, 1, 3, 3);
     check_page(b.store, true, 0, 100, 250000, 4, 1, 4);
     check_page(b.store, false, 100, 100, 1500, 1, 4, 4);
@@ -590,7 +591,8 @@ void commits_wait_for_each_other(void **state)
     box_free(&b);
 }
 
-/* 100 MB through the log in small commits, with a reader at work: it is copied back in time, and starts again. */
+/* 100 MB through the log in small commits, with a reader at work: it is copied back in time, and starts
+ * again. */
 void the_log_stays_small(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
 #pragma once
-/* What the tests of the store share: a state folder of their own with an open store, and rows to put into it. */
+/* What the tests of the store share: a state folder of their own with an open store, and rows to put into
+ * it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,7 +27,8 @@ void box_free(struct box *b);
 /* "DIR/name"; lives until the next call. */
 const char *box_path(const struct box *b, const char *name);
 
-/* Commits on the journal thread and turns the loop until it is done. The batch is taken, or handed back in *ret_batch. */
+/* Commits on the journal thread and turns the loop until it is done. The batch is taken, or handed back in
+ * *ret_batch. */
 int box_commit(struct box *b, struct store_batch *batch, struct store_batch **ret_batch);
 void box_commit_ok(struct box *b, struct store_batch *batch);
 
