@@ -337,6 +337,8 @@ static bool has_calls(const struct parts *parts)
 
 static enum provider_event finish(struct provider_parser *p, struct str response, enum finish reason)
 {
+    if (response.n == 0 || response.p[0] != '{')
+        return malformed(p, "an end without its response");
     if (fill_from_output(p, json_find(response, "output")) == PROVIDER_FAILED)
         return PROVIDER_FAILED;
     for (size_t i = 0; i < p->parts.n; i++)

@@ -32,20 +32,19 @@ static void test_a_step_with_everything(void **state)
 {
     (void)state;
     struct str stream = STR(
-        CREATED EVENT(
-            "response.in_progress",
-            ",\"response\":{}") EVENT("response.output_item.added",
-                                      ",\"output_index\":0,\"item\":{\"id\":\"rs_1\",\"type\":\"reasoning\","
-                                      "\"summary\":[]}") EVENT("response.reasoning_summary_part.added",
-                                                               ",\"item_id\":\"rs_1\",\"output_index\":0,"
-                                                               "\"summary_index\":0")
-            EVENT("response.reasoning_summary_text.delta", ",\"item_id\":\"rs_1\",\"output_index\":0,"
-                                                           "\"summary_index\":0,\"delta\":\"Lo\"") EVENT(
-                "response.reasoning_summary_text.delta",
-                ",\"item_id\":\"rs_1\",\"output_index\":0,"
-                "\"summary_index\":0,\"delta\":\"ok\"") EVENT("response.reasoning_summary_text.delta",
-                                                              ",\"item_id\":\"rs_1\",\"output_index\":0,"
-                                                              "\"summary_index\":1,\"delta\":\"again\"")
+        CREATED EVENT("response.in_progress", ",\"response\":{}") EVENT(
+            "response.output_item.added",
+            ",\"output_index\":0,\"item\":{\"id\":\"rs_1\",\"type\":\"reasoning\","
+            "\"summary\":[]}") EVENT("response.reasoning_summary_part.added",
+                                     ",\"item_id\":\"rs_1\",\"output_index\":0,"
+                                     "\"summary_index\":0") EVENT("response.reasoning_summary_text.delta",
+                                                                  ",\"item_id\":\"rs_1\",\"output_index\":0,"
+                                                                  "\"summary_index\":0,\"delta\":\"Lo\"")
+            EVENT("response.reasoning_summary_text.delta",
+                  ",\"item_id\":\"rs_1\",\"output_index\":0,"
+                  "\"summary_index\":0,\"delta\":\"ok\"") EVENT("response.reasoning_summary_text.delta",
+                                                                ",\"item_id\":\"rs_1\",\"output_index\":0,"
+                                                                "\"summary_index\":1,\"delta\":\"again\"")
                 EVENT("response.output_item.done", ",\"output_index\":0,\"item\":" REASONING) EVENT(
                     "response.output_item.added",
                     ",\"output_index\":1,\"item\":{\"id\":\"msg_1\",\"type\":\"message\",\"content\":[]}")
@@ -205,6 +204,8 @@ static void test_faults(void **state)
              MODEL_FAULT_MALFORMED);
     check_fault(STR("data: {\"type\":\"response.created\"\n\n"), log);
     check_fault(STR("data: {\"type\":\"response.output_text.delta\",\"delta\":\"\\x\"}\n\n"), log);
+    stream_check(responses, STR("data: {\"type\":\"response.completed\",\"response\":\"\xff\"}\n\n"),
+                 TOLD(NULL), "fault 5 0 the stream cannot be read: an end without its response\n");
     struct buf deep = {0};
     buf_puts(&deep, "data: ");
     for (int i = 0; i < 100000; i++)
