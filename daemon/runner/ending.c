@@ -73,6 +73,9 @@ static void main_ended(struct runner *r, const siginfo_t *info, const struct rus
     }
     record_link(&record);
     r->ended = true;
+    /* What it was just starting when its end was asked for has not heard of it. */
+    if (r->kill_boot_ms)
+        processes_signal_below(getpid(), SIGTERM);
 }
 
 void ending_reap(struct runner *r)
