@@ -238,15 +238,19 @@ static void test_answer_to_a_client_that_is_gone(void **state)
     (void)state;
     start();
     struct client c = client_ready(), other = client_ready();
+    subscribe(&c, "{}");
     for (int i = 0; i < 3; i++)
         say(&c, "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"task/get\",\"params\":{\"task\":\"x\"}}");
     while (fake_waiting() < 3)
         turn(-1, 0);
     client_close(&c);
     run_dry();
-    fake_answer();
+    assert_int_equal(rpc_clients(w.rpc), 2); /* it may only have closed its end for writing */
+    fake_commit(TASK_A, EVENT_NOTICE, 10);
+    fake_publish(w.rpc); /* the write fails */
     run_dry();
     assert_int_equal(rpc_clients(w.rpc), 1);
+    fake_answer();
     expect_alive(&other);
     client_close(&other);
 }
@@ -264,6 +268,7 @@ static void test_calls_outlive_the_server(void **state)
     w.rpc = NULL;
     expect(&c, "6", "result"); /* what was answered is sent before the end */
     expect_end(&c);
+    uv_run(&w.loop, UV_RUN_DEFAULT); /* the connection's memory is gone */
     fake_answer();
     client_close(&c);
 }
