@@ -12,13 +12,18 @@ extern char **environ;
 
 #define VALUE_BYTES_MAX 32768
 
+/* Of the daemon's list (daemon/commands/env.c), which has the last word. A star at the end stands for anything. */
 static const char *const names[] = {
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TERM", "COLORTERM", "TZ", "TMPDIR", "EDITOR", "VISUAL", "PAGER",
-    "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONPATH", "PYENV_ROOT", "PYENV_VERSION", "NODE_PATH", "NVM_DIR", "GOPATH",
-    "GOROOT", "GOFLAGS", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "JAVA_HOME", "GRADLE_USER_HOME", "MAVEN_HOME", "GEM_HOME",
-    "GEM_PATH", "PKG_CONFIG_PATH", "LD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "CC", "CXX",
-    "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "MAKEFLAGS", "CMAKE_PREFIX_PATH", "MANPATH", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
-    "XDG_DATA_HOME", "NO_COLOR",
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TERM", "COLORTERM", "TZ", "TMPDIR", "TEMP", "TMP",
+    "EDITOR", "VISUAL", "PAGER", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_DATA_DIRS", "MANPATH", "INFOPATH",
+    "VIRTUAL_ENV", "CONDA_*", "PYENV_*", "PYTHONPATH", "PYTHONHOME", "PIPENV_ACTIVE", "UV_CACHE_DIR", "POETRY_HOME", "NODE_PATH",
+    "NODE_ENV", "NVM_DIR", "NVM_BIN", "VOLTA_HOME", "PNPM_HOME", "BUN_INSTALL", "DENO_DIR", "GOPATH", "GOROOT", "GOBIN", "GOCACHE",
+    "GOMODCACHE", "GOFLAGS", "GOTOOLCHAIN", "CARGO_HOME", "CARGO_TARGET_DIR", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "RUSTFLAGS",
+    "JAVA_HOME", "JDK_HOME", "MAVEN_HOME", "MAVEN_OPTS", "M2_HOME", "GRADLE_HOME", "GRADLE_USER_HOME", "ANDROID_HOME",
+    "ANDROID_SDK_ROOT", "GEM_HOME", "GEM_PATH", "RBENV_ROOT", "RUBYLIB", "PERL5LIB", "DOTNET_ROOT", "SDKMAN_DIR", "ASDF_DIR",
+    "ASDF_DATA_DIR", "NIX_PATH", "NIX_PROFILES", "PKG_CONFIG_PATH", "LD_LIBRARY_PATH", "LIBRARY_PATH", "C_INCLUDE_PATH",
+    "CPLUS_INCLUDE_PATH", "CPATH", "CC", "CXX", "CPP", "LD", "AR", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "MAKEFLAGS",
+    "CMAKE_PREFIX_PATH", "CMAKE_GENERATOR", "CMAKE_BUILD_PARALLEL_LEVEL", "CCACHE_DIR",
 };
 
 /* A second look, in case the list above grows carelessly. */
@@ -39,10 +44,10 @@ static bool allowed(struct str name)
 {
     if (looks_secret(name))
         return false;
-    if (str_starts(name, "LC_"))
-        return true;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (str_eqz(name, names[i]))
+        size_t n = strlen(names[i]);
+        bool star = names[i][n - 1] == '*';
+        if (star ? name.n >= n && memcmp(name.p, names[i], n - 1) == 0 : str_eqz(name, names[i]))
             return true;
     }
     return false;

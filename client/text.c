@@ -49,7 +49,7 @@ static size_t escape_length(struct str s, size_t i)
         return 0;
     }
     if (kind == '(' || kind == ')')
-        return i + 2 < s.n ? 3 : 0;
+        return i + 2 < s.n && s.p[i + 2] >= 0x30 && s.p[i + 2] < 0x7f ? 3 : 0;
     return 0;
 }
 
