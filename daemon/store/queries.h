@@ -44,7 +44,8 @@
     X(TASKS_RECENT, "WITH page (c, n) AS ("                                                                  \
                     "SELECT created_ms, n FROM tasks WHERE live = 1 AND " QUERY_OLDER                        \
                     " UNION ALL "                                                                            \
-                    "SELECT created_ms, n FROM tasks WHERE live = 0 AND updated_ms >= ?3 AND " QUERY_OLDER   \
+                    "SELECT created_ms, n FROM tasks INDEXED BY tasks_ended"                                 \
+                    " WHERE live = 0 AND updated_ms >= ?3 AND " QUERY_OLDER                                  \
                     " ORDER BY 1 DESC, 2 DESC LIMIT ?4)"                                                     \
                     "SELECT " QUERY_TASK_COLUMNS ", NULL FROM page p CROSS JOIN tasks t ON t.n = p.n"        \
                     " ORDER BY p.c DESC, p.n DESC")                                                          \

@@ -10,7 +10,7 @@ void box_make(struct box *b)
 {
     *b = (struct box){0};
     const char *tmp = getenv("TMPDIR");
-    snprintf(b->dir, sizeof b->dir, "%.40s/store-XXXXXX", tmp ? tmp : "/tmp");
+    snprintf(b->dir, sizeof b->dir, "%.200s/store-XXXXXX", tmp ? tmp : "/tmp");
     assert_non_null(mkdtemp(b->dir));
     assert_int_equal(uv_loop_init(&b->loop), 0);
 }
@@ -49,7 +49,7 @@ void box_free(struct box *b)
 
 const char *box_path(const struct box *b, const char *name)
 {
-    static char path[256];
+    static char path[512];
     snprintf(path, sizeof path, "%s/%s", b->dir, name);
     return path;
 }

@@ -77,7 +77,7 @@ void large_content_is_in_files(void **state)
 {
     (void)state;
     struct box b;
-    char path[512];
+    char path[1024];
     struct stat st;
     box_new(&b);
     box_commit_ok(&b, large_batch(131072)); /* at the bound: in the row */
@@ -121,7 +121,7 @@ void a_damaged_file_is_noticed(void **state)
 {
     (void)state;
     struct box b;
-    char path[512];
+    char path[1024];
     int n = 0;
     box_new(&b);
     struct store_batch *batch = store_batch_new();
@@ -269,7 +269,7 @@ void a_backup_that_fails_leaves_nothing(void **state)
 {
     (void)state;
     struct box b;
-    char file[512];
+    char file[1024];
     struct backup_end end = {0};
     CLEANUP(buf_free) struct buf path = {0};
     box_new(&b);

@@ -12,7 +12,7 @@
 #include "daemon/store/store.h"
 
 struct box {
-    char dir[64];
+    char dir[256];
     uv_loop_t loop;
     struct store *store;
     struct buf error; /* of the last call that failed */
