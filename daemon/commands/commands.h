@@ -1,7 +1,7 @@
 #pragma once
 /* Commands: params -> one input of the core, or a view -> one reply. One file per noun. A change is answered
- * after its commit; a view waits for what is in memory to be durable. Calls: base, proto, core, pump, store,
- * config, daemon.h. */
+ * after its commit. A view waits for what is in memory to be durable and then shows what is committed; on a
+ * full disk it does not wait. Calls: base, proto, core, pump, store, config, daemon.h. */
 #include "daemon/core/types.h"
 
 struct daemon;
@@ -20,7 +20,7 @@ void rpc_reply(struct rpc_call *call, struct str result);
 void rpc_fail(struct rpc_call *call, enum rpc_error error, struct str detail);
 
 /* Runs `method` with its decoded params (struct params_*, valid until the call is answered; `params_json` is
- * the same, as canonical JSON text for the digest of a key). initialize, events/subscribe and
- * events/unsubscribe belong to rpc itself. */
+ * the same, as canonical JSON text for the digest of a key; empty if there is no key). initialize,
+ * events/subscribe and events/unsubscribe belong to rpc itself. */
 void commands_run(struct daemon *d, struct rpc_call *call, const struct command_client *client,
                   enum method method, const void *params, struct str params_json);

@@ -11,11 +11,14 @@
 struct rpc;
 struct daemon;
 
-/* Binds `path` (folder made 0700, socket 0600; paths beyond 108 bytes go through /proc/self/fd) and listens.
- * A stale socket is replaced; any other kind of file is left alone and is an error. If `fd` >= 0 it is a
- * listening socket inherited from a service manager. 0 or -1 with a sentence. */
+/* Binds `path` (a missing folder is made, 0700; one that others own or can write is refused; socket 0600;
+ * paths beyond 108 bytes go through /proc/self/fd) and listens. A stale socket is replaced; any other kind of
+ * file is left alone and is an error. If `fd` >= 0 it is a listening socket inherited from a service manager.
+ * 0 or -1 with a sentence. */
 int rpc_new(struct daemon *d, const char *path, int fd, struct rpc **ret, struct buf *error);
-/* Closes all connections and, if this daemon made it, the socket's file. */
+/* Sends what the sockets take of what is due, closes all connections and removes the socket's file if it is
+ * the one that was made. The memory goes in the last close callback: the loop has to run on for that. Calls
+ * that are not answered yet may still be, or not. */
 void rpc_free(struct rpc *r);
 size_t rpc_clients(const struct rpc *r);
 /* Bytes that wait for clients to read them, those of all clients together. */
@@ -31,8 +34,10 @@ void rpc_event(struct rpc *r, const struct pump_event *event, struct str json);
  * later subscriber gets it from offset 0. `item` is the item's number ("i<n>"). */
 void rpc_live_text(struct rpc *r, const char *task, int64_t step, int64_t attempt, int64_t item,
                    enum delta_kind kind, struct str text);
-/* The attempt ended, or its response was accepted: its live text is void. */
+/* The attempt ended, or its response was accepted: its live text is void. Those who keep up get its last
+ * piece first, so this comes before the rpc_event() that says how it ended. */
 void rpc_live_end(struct rpc *r, const char *task);
-/* A run has more output; live text is read from its file by those who want it. */
+/* A run has more output; live text is read from its file by those who want it. At its end they get what is
+ * left. */
 void rpc_live_run(struct rpc *r, const char *task, int64_t run, int64_t total);
 void rpc_live_run_end(struct rpc *r, const char *task, int64_t run);

@@ -275,6 +275,9 @@ void subscription_begin(struct rpc_call *call, const struct params_events_subscr
                  STR("\"after_seq\" counts within one task: give \"task\" too, or \"after_pos\""));
     else if (params->after_seq >= 0 && params->after_pos >= 0)
         rpc_fail(call, RPC_INVALID_PARAMS, STR("give \"after_seq\" or \"after_pos\", not both"));
+    else if (request_conn(call)->rpc->d->disk_full)
+        on_durable(
+            call); /* to look on must be possible while the disk is full; only what is committed is shown */
     else
         pump_after(request_conn(call)->rpc->d->pump, on_durable, call);
 }

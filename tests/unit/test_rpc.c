@@ -193,6 +193,51 @@ static void test_keyed_params_are_canonical(void **state)
     client_close(&c);
 }
 
+/* Whatever a line holds, it gets an answer or is a notification, and the next line is read as ever. */
+static void test_mutated_messages(void **state)
+{
+    (void)state;
+    static const char *const seeds[] = {
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"task/get\",\"params\":{\"task\":\"x\"}}",
+        "{\"jsonrpc\":\"2.0\",\"id\":\"a\\u00e9\",\"method\":\"task/"
+        "steer\",\"params\":{\"task\":\"x\",\"text\":"
+        "\"y\",\"delivery\":\"now\",\"key\":\"k\"}}",
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"events/"
+        "subscribe\",\"params\":{\"after_pos\":0,\"deltas\":true}}",
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"events/unsubscribe\",\"params\":{\"subscription\":1}}",
+        "[1,{\"a\":[null,true,-1.5e3]}]",
+    };
+    static const char bytes[] = "\"{}[]:,\\u0019\x00\xff\xc3\xa9 tfn-+e.\r";
+    uint64_t random = 88172645463325252u; /* xorshift64 */
+    start();
+    struct client c = client_ready();
+    fake_commit(TASK_A, EVENT_NOTICE, 10);
+    fake_publish(w.rpc);
+    for (int round = 0; round < 5000; round++) {
+        CLEANUP(buf_free) struct buf b = {0};
+        buf_puts(&b, seeds[round % 5]);
+        for (int i = round % 4; i >= 0; i--) {
+            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+            b.p[random % b.n] = bytes[(random >> 32) % (sizeof bytes - 1)];
+        }
+        buf_putc(&b, '\n');
+        send_bytes(&c, buf_view(&b));
+        if (round % 50 != 49)
+            continue;
+        run_dry();
+        fake_answer();
+        say(&c, "{\"jsonrpc\":\"2.0\",\"id\":\"alive\",\"method\":\"daemon/status\"}");
+        for (bool alive = false; !alive;) {
+            json_t *json = hear(&c);
+            assert_non_null(json);
+            const char *id = json_string_value(json_object_get(json, "id"));
+            alive = id && strcmp(id, "alive") == 0;
+            json_decref(json);
+        }
+    }
+    client_close(&c);
+}
+
 /* ---- connections ---- */
 
 static void test_one_client_too_many(void **state)
@@ -428,6 +473,7 @@ int main(void)
         TEST(test_notifications_are_not_answered),
         TEST(test_frames),
         TEST(test_keyed_params_are_canonical),
+        TEST(test_mutated_messages),
         TEST(test_one_client_too_many),
         TEST(test_half_closed_client_gets_its_answers),
         TEST(test_answer_to_a_client_that_is_gone),

@@ -118,6 +118,21 @@ static void test_subscription_waits_for_its_task(void **state)
     client_close(&c);
 }
 
+/* Nothing is durable before somebody makes room, and yet one can look on. */
+static void test_subscription_on_a_full_disk(void **state)
+{
+    (void)state;
+    start();
+    struct client c = client_ready();
+    fake_commit(TASK_A, EVENT_NOTICE, 10);
+    fake_publish(w.rpc);
+    fake_unsettle();
+    w.d.disk_full = true;
+    subscribe(&c, "{\"task\":\"" TASK_A "\",\"after_seq\":0}");
+    expect_event(&c, 1, 1, 11);
+    client_close(&c);
+}
+
 /* The slow reader: while it does not read, the daemon holds no more than its bound; when it does, it misses
  * nothing. */
 static void test_slow_reader(void **state)
@@ -392,6 +407,7 @@ int main(void)
         TEST(test_subscriptions_are_bounded),
         TEST(test_no_event_is_lost_or_doubled_at_the_switch),
         TEST(test_subscription_waits_for_its_task),
+        TEST(test_subscription_on_a_full_disk),
         TEST(test_slow_reader),
         TEST(test_deltas),
         TEST(test_no_delta_after_its_event),
