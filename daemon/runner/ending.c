@@ -12,9 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define KILL_AGAIN_MS 20 /* until nothing is left: a process may fork while it is being killed */
+#define KILL_AGAIN_MS 20     /* until nothing is left: a process may fork while it is being killed */
+#define RECORD_AGAIN_MS 1000 /* while there is no room for the exit record */
 
-/* Whole or not at all: the name appears when the record is complete. EEXIST: there is one, which stands. */
+/* Whole or not at all: the name appears when the record is complete. One that is there already stands. */
 static int record_link(const struct run_record *record)
 {
     struct buf b = {0};
@@ -23,12 +24,20 @@ static int record_link(const struct run_record *record)
     int result = fd < 0 ? -1 : record_write_all(fd, buf_view(&b));
     if (fd >= 0)
         close(fd);
-    if (result == 0)
-        result = linkat(AT_FDCWD, RUN_FILE_EXIT_TMP, AT_FDCWD, RUN_FILE_EXIT, 0);
+    if (result == 0 && linkat(AT_FDCWD, RUN_FILE_EXIT_TMP, AT_FDCWD, RUN_FILE_EXIT, 0) < 0 && errno != EEXIST)
+        result = -1;
+    int error = errno;
     if (fd >= 0)
         unlink(RUN_FILE_EXIT_TMP);
     buf_free(&b);
+    errno = error;
     return result;
+}
+
+/* What passes when somebody makes room. How a process ended is not to be lost to a full disk: it stays a zombie until then. */
+static bool may_pass(int error)
+{
+    return error == ENOSPC || error == EDQUOT || error == ENFILE || error == EMFILE || error == ENOMEM;
 }
 
 static struct run_record record_start(const struct runner *r)
@@ -51,7 +60,8 @@ void ending_not_started(struct runner *r, struct str detail)
     record_link(&record);
 }
 
-static void main_ended(struct runner *r, const siginfo_t *info, const struct rusage *used)
+/* -1: to be tried again. */
+static int main_ended(struct runner *r, const siginfo_t *info, const struct rusage *used)
 {
     output_drain(r);
     int sync_error = output_sync(r) < 0 ? errno : 0;
@@ -71,11 +81,16 @@ static void main_ended(struct runner *r, const siginfo_t *info, const struct rus
         snprintf(detail, sizeof detail, "its output could not all be kept: %s", strerror(error));
         record.detail = str_of(detail);
     }
-    record_link(&record);
+    r->record_boot_ms = 0;
+    if (record_link(&record) < 0 && may_pass(errno)) {
+        r->record_boot_ms = record_boot_ms() + RECORD_AGAIN_MS;
+        return -1;
+    }
     r->ended = true;
     /* What it was just starting when its end was asked for has not heard of it. */
     if (r->kill_boot_ms)
         processes_signal_below(getpid(), SIGTERM);
+    return 0;
 }
 
 void ending_reap(struct runner *r)
@@ -91,8 +106,8 @@ void ending_reap(struct runner *r)
         if (info.si_pid == 0)
             return;
         bool is_main = info.si_pid == r->child && !r->ended;
-        if (is_main)
-            main_ended(r, &info, &used);
+        if (is_main && main_ended(r, &info, &used) < 0)
+            return;
         waitpid(info.si_pid, NULL, 0);
         if (is_main)
             control_tell_ended(r);
@@ -114,6 +129,8 @@ void ending_kill(struct runner *r, int64_t grace_ms)
 
 void ending_tick(struct runner *r)
 {
+    if (r->record_boot_ms && record_boot_ms() >= r->record_boot_ms)
+        ending_reap(r);
     if (!r->kill_boot_ms || r->childless || record_boot_ms() < r->kill_boot_ms)
         return;
     processes_signal_below(getpid(), SIGKILL);

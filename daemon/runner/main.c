@@ -13,22 +13,21 @@
 #include <unistd.h>
 
 /* What a daemon ignored or blocked would stay so through exec, in us and in the tool: SIGCHLD ignored turns every exit status into
- * 0. SIGPIPE stays blocked in us (a tool that closes its input is no reason to die) and is unblocked for the tool. */
+ * 0. In us everything stays blocked, so that nothing but SIGKILL ends a runner before its process (SIGTERM ends the run); the tool
+ * starts with nothing blocked. */
 static int reset_signals(void)
 {
     /* The system call, because libc keeps two signals to itself, and those may be ignored too. All zero is the default. */
     const char defaults[64] = {0};
     for (int s = 1; s < NSIG; s++)
         syscall(SYS_rt_sigaction, s, defaults, NULL, (NSIG - 1) / 8);
-    sigset_t mask, child;
-    sigemptyset(&mask);
-    sigaddset(&mask, SIGCHLD);
-    sigaddset(&mask, SIGPIPE);
-    sigaddset(&mask, SIGHUP);
-    sigprocmask(SIG_SETMASK, &mask, NULL);
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
-    return signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+    sigset_t all, awaited;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    sigemptyset(&awaited);
+    sigaddset(&awaited, SIGCHLD);
+    sigaddset(&awaited, SIGTERM);
+    return signalfd(-1, &awaited, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 static int reset_descriptors(void)
@@ -99,6 +98,8 @@ static int wait_ms(const struct runner *r)
         until = r->told_boot_ms + TELL_MS_MIN;
     if (r->kill_boot_ms && r->kill_boot_ms < until)
         until = r->kill_boot_ms;
+    if (r->record_boot_ms && r->record_boot_ms < until)
+        until = r->record_boot_ms;
     if (until == INT64_MAX)
         return -1;
     return until > now ? (int)(until - now < 60000 ? until - now : 60000) : 0;
@@ -130,7 +131,8 @@ static void poll_handle(struct runner *r, const struct pollfd polls[POLL_N])
     if (polls[POLL_SIGNAL].revents) {
         struct signalfd_siginfo info;
         while (read(r->signal_fd, &info, sizeof info) == sizeof info)
-            continue;
+            if (info.ssi_signo == SIGTERM)
+                ending_kill(r, r->kill_grace_ms);
         ending_reap(r);
     }
 }
@@ -173,6 +175,7 @@ int main(int argc, char **argv)
         ending_not_started(&r, buf_view(&detail)); /* the daemon reads it when it sees that we are gone */
         return 0;
     }
+    r.kill_grace_ms = r.spec.kill_grace_ms;
     buf_free(&r.spec_bytes);
     keep(&r);
     return 0;

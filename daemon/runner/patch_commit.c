@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,7 +58,10 @@ int patch_sync_parent(const char *path)
 {
     CLEANUP(buf_free) struct buf folder = {0};
     const char *slash = strrchr(path, '/');
-    buf_put(&folder, path, slash == path ? 1 : (size_t)(slash - path));
+    if (slash)
+        buf_put(&folder, path, slash == path ? 1 : (size_t)(slash - path));
+    else
+        buf_putc(&folder, '.');
     int fd = open(folder.p, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return -1;
@@ -216,6 +220,8 @@ static int prepare(struct commit *c)
         if (s->backup && keep_old(c, s) < 0)
             return -1;
     }
+    if (c->manifest && patch_sync_parent(c->manifest) < 0)
+        return fail(c, c->manifest, "its folder cannot be synced");
     return manifest_mark(c, "ready");
 }
 
@@ -251,18 +257,22 @@ static int put_in_place(struct commit *c)
 }
 
 /* Backwards, so that what was there first is there last. */
-static void undo(struct commit *c)
+static bool undo(struct commit *c)
 {
+    bool whole = true;
     for (size_t i = c->n; i-- > 0;) {
         struct step *s = &c->steps[i];
         if (!s->placed)
             continue;
-        if ((s->backup ? rename(s->backup, s->file->path) : unlink(s->file->path)) < 0)
+        if ((s->backup ? rename(s->backup, s->file->path) : unlink(s->file->path)) < 0) {
             buf_printf(c->error, "\n%s could not be taken back: %s; its old content is in %s", s->file->path, strerror(errno),
                        s->backup ? s->backup : "no file, it is new");
-        else
+            whole = false;
+        } else {
             patch_sync_parent(s->file->path);
+        }
     }
+    return whole;
 }
 
 static void drop_temporaries(const struct commit *c)
@@ -287,6 +297,17 @@ static void commit_free(struct commit *c)
     mem_free(c->made);
 }
 
+/* Somebody who ends the run is asked to wait for the moment that this takes. */
+static void block_signals(bool block)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(block ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+}
+
 int patch_commit(const struct patch_files *f, const char *manifest, struct buf *error)
 {
     if (sodium_init() < 0) {
@@ -294,22 +315,23 @@ int patch_commit(const struct patch_files *f, const char *manifest, struct buf *
         return -1;
     }
     struct commit c = {.manifest = manifest, .error = error};
+    block_signals(true);
     plan(&c, f);
     int result = manifest_begin(&c);
     if (result == 0) {
         result = prepare(&c);
         if (result == 0)
             result = put_in_place(&c);
-        if (result < 0)
-            undo(&c);
-        /* An old content that could not be put back stays where the error says it is. */
-        if (result == 0 || !strstr(buf_cstr(error), "could not be taken back"))
+        /* An old content that could not be put back stays where the error says it is, and so does the manifest. */
+        bool undone = result < 0 && undo(&c);
+        if (result == 0 || undone)
             drop_temporaries(&c);
-        for (size_t i = c.made_n; result < 0 && i-- > 0;)
+        for (size_t i = c.made_n; undone && i-- > 0;)
             rmdir(c.made[i]);
-        if (result < 0 && c.manifest)
+        if (undone && c.manifest)
             unlink(c.manifest);
     }
+    block_signals(false);
     commit_free(&c);
     return result;
 }

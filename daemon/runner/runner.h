@@ -27,6 +27,8 @@ struct runner {
     bool childless; /* no descendant lives */
     bool killed;    /* its end was asked for before it ended */
     int64_t kill_boot_ms; /* when SIGKILL is due; 0: not */
+    int64_t kill_grace_ms;
+    int64_t record_boot_ms; /* when the exit record is tried again; 0: not */
 
     int source_fd; /* its output: a pipe's end or the PTY's master; -1: at its end */
     int slave_fd;  /* of the PTY, kept open so that the master never hangs up; -1: none */
@@ -74,5 +76,5 @@ void ending_not_started(struct runner *r, struct str detail);
 /* Collects children that ended; writes the record when the main one did. */
 void ending_reap(struct runner *r);
 void ending_kill(struct runner *r, int64_t grace_ms);
-/* SIGKILL where it is due. */
+/* SIGKILL, or the exit record, where it is due. */
 void ending_tick(struct runner *r);

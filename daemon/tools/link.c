@@ -211,7 +211,7 @@ static void tell_ended(struct link *l)
         return;
     struct run_exit ended = {0};
     int dirfd = runs_open_dir(l->runs, l->task, l->run);
-    if (runs_read_exit(l->runs, dirfd, &ended) < 0)
+    if (runs_take_exit(l->runs, l->task, l->run, dirfd, &ended) < 0)
         ended = (struct run_exit){.outcome = RUN_OUTCOME_IN_DOUBT,
                                   .output_bytes = l->total,
                                   .detail = STR("it ended, but the record of how could not be written or read")};
@@ -401,7 +401,7 @@ static void link_gone(struct link *l)
     settle_inputs(l, dirfd);
     if (!l->ended_told) {
         struct run_exit ended = {0};
-        if (runs_read_exit(r, dirfd, &ended) < 0)
+        if (runs_take_exit(r, l->task, l->run, dirfd, &ended) < 0)
             runs_in_doubt(r, l->task, l->run, dirfd, true, &ended);
         if (ended.output_bytes < l->total)
             ended.output_bytes = l->total;

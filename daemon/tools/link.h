@@ -55,5 +55,7 @@ int runs_open_dir(const struct runs *r, const char *task, const char *run);
 bool runs_lock_held(int dirfd);
 /* 0: there is a valid record. */
 int runs_read_exit(struct runs *r, int dirfd, struct run_exit *ret);
+/* The same, once, for the one who tells of the end: a patch that was killed half-way is settled first. */
+int runs_take_exit(struct runs *r, const char *task, const char *run, int dirfd, struct run_exit *ret);
 /* Of a runner that is dead without a record: kills what is left of it. */
 void runs_in_doubt(struct runs *r, const char *task, const char *run, int dirfd, bool this_boot, struct run_exit *ret);

@@ -4,7 +4,6 @@
 
 #include "daemon/base/mem.h"
 #include "daemon/base/pack.h"
-#include "daemon/runner/processes.h"
 #include "daemon/runner/record.h"
 #include "daemon/tools/link.h"
 
@@ -18,7 +17,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define LISTEN_BACKLOG 16
@@ -246,12 +244,20 @@ static pid_t spawn_runner(const struct runs *r, const char *folder, int lock, in
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, lock, RUNNER_FD_LOCK);
     posix_spawn_file_actions_adddup2(&actions, listener, RUNNER_FD_LISTEN);
+    /* Named as defaults, libc need not ask for each signal first. */
+    posix_spawnattr_t attributes;
+    sigset_t all;
+    sigfillset(&all);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
     char name[] = "agentd-runner";
     char *argv[] = {name, (char *)(uintptr_t)folder, NULL};
     char *env[] = {NULL};
     pid_t pid;
-    int error = posix_spawn(&pid, r->runner_path, &actions, NULL, argv, env);
+    int error = posix_spawn(&pid, r->runner_path, &actions, &attributes, argv, env);
     posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
     if (error) {
         errno = error;
         return -1;

@@ -104,14 +104,34 @@ static size_t kill_left(const char *task, const char *run)
     return processes_kill_marked(marker.p);
 }
 
+static void patch_settled(struct runs *r, bool applied, const char *detail, struct run_exit *ret)
+{
+    buf_clear(&r->detail);
+    buf_puts(&r->detail, detail);
+    *ret = (struct run_exit){.outcome = RUN_OUTCOME_DONE, .has_exit_code = true, .exit_code = applied ? 0 : 1};
+    ret->detail = buf_view(&r->detail);
+}
+
+/* No manifest: it is written before anything is changed, and removed when nothing was. */
+static bool patch_untouched(struct runs *r, int dirfd, struct run_exit *ret)
+{
+    CLEANUP(buf_free) struct buf bytes = {0};
+    struct run_spec spec;
+    if (dirfd < 0 || record_read_file(dirfd, RUN_FILE_SPEC, RUN_SPEC_BYTES_MAX, &bytes) < 0 ||
+        run_spec_get(buf_view(&bytes), &spec) < 0 || spec.program != RUN_SPEC_PATCH)
+        return false;
+    patch_settled(r, false, "the patch was cut short before it had changed anything", ret);
+    return true;
+}
+
 /* A patch is the one effect that can be looked at: its manifest holds the hashes of before and after. agentd-tool finishes or undoes
  * it. False: it could not say. */
-static bool recover_patch(struct runs *r, const char *task, const char *run, struct run_exit *ret)
+static bool recover_patch(struct runs *r, const char *task, const char *run, int dirfd, struct run_exit *ret)
 {
     CLEANUP(buf_free) struct buf path = {0};
     buf_printf(&path, "%s/%s/%s/%s", r->dir, task, run, RUN_FILE_PATCH);
     if (access(path.p, F_OK) < 0)
-        return false;
+        return errno == ENOENT && patch_untouched(r, dirfd, ret);
     char name[] = "agentd-tool", verb[] = "apply-patch", recover[] = "--recover";
     char *argv[] = {name, verb, recover, path.p, NULL};
     char *env[] = {NULL};
@@ -131,12 +151,23 @@ static bool recover_patch(struct runs *r, const char *task, const char *run, str
     if (!WIFEXITED(status) || WEXITSTATUS(status) > 1)
         return false;
     bool finished = WEXITSTATUS(status) == 0;
-    buf_clear(&r->detail);
-    buf_puts(&r->detail, finished ? "the patch was cut short; its contents were compared and it is now applied in whole"
-                                  : "the patch was cut short; its contents were compared and nothing of it is applied");
-    *ret = (struct run_exit){.outcome = RUN_OUTCOME_DONE, .has_exit_code = true, .exit_code = finished ? 0 : 1};
-    ret->detail = buf_view(&r->detail);
+    patch_settled(r, finished,
+                  finished ? "the patch was cut short; its contents were compared and it is now applied in whole"
+                           : "the patch was cut short; its contents were compared and nothing of it is applied",
+                  ret);
     return true;
+}
+
+int runs_take_exit(struct runs *r, const char *task, const char *run, int dirfd, struct run_exit *ret)
+{
+    if (runs_read_exit(r, dirfd, ret) < 0)
+        return -1;
+    if (!ret->has_signal || faccessat(dirfd, RUN_FILE_PATCH, F_OK, 0) < 0)
+        return 0;
+    struct run_exit settled;
+    if (recover_patch(r, task, run, dirfd, &settled))
+        ret->detail = settled.detail; /* how it ended stays as it was */
+    return 0;
 }
 
 static void not_started(struct runs *r, struct run_exit *ret)
@@ -153,7 +184,7 @@ void runs_in_doubt(struct runs *r, const char *task, const char *run, int dirfd,
         return;
     }
     size_t left = this_boot ? kill_left(task, run) : 0;
-    if (recover_patch(r, task, run, ret))
+    if (recover_patch(r, task, run, dirfd, ret))
         return;
     struct buf *b = &r->detail;
     buf_clear(b);
@@ -173,7 +204,7 @@ static enum run_probe probe(struct runs *r, const char *task, const char *run, i
                             struct run_exit *ret)
 {
     bool held = dirfd >= 0 && runs_lock_held(dirfd);
-    if (runs_read_exit(r, dirfd, ret) == 0)
+    if (runs_take_exit(r, task, run, dirfd, ret) == 0)
         return RUN_PROBE_ENDED;
     if (held)
         return RUN_PROBE_ALIVE;

@@ -6,6 +6,8 @@
 #include <cmocka.h>
 
 #include "daemon/base/mem.h"
+#include "daemon/base/pack.h"
+#include "daemon/runner/patch.h"
 #include "daemon/runner/protocol.h"
 #include "daemon/runner/record.h"
 #include "daemon/tools/runs.h"
@@ -247,6 +249,14 @@ static const char *output_of(struct box *b, const char *run)
 static bool wrote(struct box *b, const char *run, const char *text)
 {
     return strstr(output_of(b, run), text) != NULL;
+}
+
+static void write_file(const char *path, struct str bytes)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(record_write_all(fd, bytes), 0);
+    close(fd);
 }
 
 static pid_t runner_pid(const struct box *b, const char *run)
@@ -721,6 +731,74 @@ static void test_patch(void **state)
     assert_true(wrote(b, "r2", "a/none.txt: there is no such file to delete\nNothing was changed."));
 }
 
+/* What a runner and its agentd-tool leave that were killed in the middle of a patch. */
+static void cut_patch(struct box *b, const char *run, bool manifest)
+{
+    char path[PATH_MAX + 64], temp[PATH_MAX + 64];
+    snprintf(path, sizeof path, "%s/%s", b->dir, TASK);
+    mkdir(path, 0700);
+    snprintf(path, sizeof path, "%s/%s/%s", b->dir, TASK, run);
+    assert_int_equal(mkdir(path, 0700), 0);
+    CLEANUP(buf_free) struct buf bytes = {0};
+    run_spec_put(&bytes, &(struct run_spec){.program = RUN_SPEC_PATCH, .payload = STR("")});
+    write_file(path_of(b, run, RUN_FILE_SPEC), buf_view(&bytes));
+    write_file(path_of(b, run, RUN_FILE_START), STR(""));
+    if (!manifest)
+        return;
+    snprintf(path, sizeof path, "%s/file", b->work);
+    snprintf(temp, sizeof temp, "%s/.file.new", b->work);
+    write_file(path, STR("old"));
+    write_file(temp, STR("new"));
+    char hash[PATCH_HASH_SIZE];
+    buf_clear(&bytes);
+    size_t mark = pack_open(&bytes, "change");
+    pack_str(&bytes, "path", str_of(path));
+    pack_str(&bytes, "temp", str_of(temp));
+    patch_hash(STR("old"), hash);
+    pack_str(&bytes, "pre", str_n(hash, sizeof hash));
+    patch_hash(STR("new"), hash);
+    pack_str(&bytes, "post", str_n(hash, sizeof hash));
+    pack_close(&bytes, mark);
+    pack_i64(&bytes, "ready", 1);
+    write_file(path_of(b, run, RUN_FILE_PATCH), buf_view(&bytes));
+}
+
+static void test_patch_cut_short(void **state)
+{
+    struct box *b = *state;
+    struct run_exit e;
+    cut_patch(b, "r1", false);
+    assert_int_equal(runs_probe(b->runs, TASK, "r1", true, &e), RUN_PROBE_ENDED);
+    assert_int_equal(e.outcome, RUN_OUTCOME_DONE);
+    assert_int_equal(e.exit_code, 1);
+    assert_true(str_starts(e.detail, "the patch was cut short before it had changed anything"));
+    cut_patch(b, "r2", true);
+    assert_int_equal(runs_probe(b->runs, TASK, "r2", true, &e), RUN_PROBE_ENDED);
+    assert_int_equal(e.outcome, RUN_OUTCOME_DONE);
+    assert_true(e.has_exit_code);
+    assert_int_equal(e.exit_code, 0);
+    char path[PATH_MAX + 8];
+    snprintf(path, sizeof path, "%s/file", b->work);
+    CLEANUP(buf_free) struct buf now = {0};
+    read_file(path, &now);
+    assert_string_equal(now.p, "new");
+}
+
+/* A signal for the runner itself ends the run, in order. */
+static void test_runner_terminated(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.01; done");
+    WAIT(b, wrote(b, "r1", "ready"));
+    pid_t pid = runner_pid(b, "r1");
+    kill(pid, SIGHUP);
+    kill(pid, SIGINT);
+    kill(pid, SIGTERM);
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.outcome, RUN_OUTCOME_KILLED);
+    assert_int_equal(s->exit.exit_code, 7);
+}
+
 static void test_image(void **state)
 {
     struct box *b = *state;
@@ -821,6 +899,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_long_paths, setup_long, teardown),
         CASE(test_long_command),
         CASE(test_patch),
+        CASE(test_patch_cut_short),
+        CASE(test_runner_terminated),
         CASE(test_image),
         CASE(test_delete),
         CASE(test_many),
