@@ -63,7 +63,7 @@ static int create(struct client *c, struct link_reply *ret)
 static int follow_new(struct client *c, const char *id, const json_t *task)
 {
     const char *name = client_string(task, "name");
-    struct view_options options = {.hide_objective = true};
+    struct view_options options = {.hide_objective = true, .hide_end = true};
     struct follow f = {.task = id, .known = task, .json = c->json, .deadline_ms = -1};
     say_talkf("task %s (%s)", name, id);
     say_talk("  its tools run with your rights (policy open); Ctrl-C leaves, the task goes on");

@@ -14,6 +14,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define QUIET_MS 300         /* a lost connection that is back this soon is not worth a word */
 #define SUPERVISOR_MS 3000   /* how long the supervisor is given before a daemon is started from here */
@@ -383,17 +384,6 @@ static int fail_no_daemon(struct link *l)
     return LINK_E_NO_DAEMON;
 }
 
-/* A daemon that is locked out means that another one is just coming up, or listens elsewhere: the socket will tell. */
-static int start(struct link *l)
-{
-    CLEANUP(buf_free) struct buf error = {0};
-    struct start_places places = {link_state_dir(l), link_socket(l), link_config(l)};
-    int rc = start_daemon(&places, &error);
-    if (rc == 0 || rc == START_EXIT_LOCKED)
-        return LINK_OK;
-    return fail(l, LINK_E_NO_DAEMON, "%s", buf_cstr(&error));
-}
-
 /* Attempts until `deadline_ms`, ever slower. */
 static int connect_until(struct link *l, int64_t deadline_ms)
 {
@@ -405,6 +395,37 @@ static int connect_until(struct link *l, int64_t deadline_ms)
         if (wire_sleep(&wait) == WIRE_INTERRUPTED)
             return fail(l, LINK_E_INTERRUPTED, "interrupted");
     }
+}
+
+/* A daemon that is locked out means that another one is just coming up, or listens elsewhere: the socket will tell. */
+static int start_locked(struct link *l)
+{
+    CLEANUP(buf_free) struct buf error = {0};
+    struct start_places places = {link_state_dir(l), link_socket(l), link_config(l)};
+    int rc = start_daemon(&places, &error);
+    if (rc == 0 || rc == START_EXIT_LOCKED)
+        return LINK_OK;
+    return fail(l, LINK_E_NO_DAEMON, "%s", buf_cstr(&error));
+}
+
+/* Starts a daemon, unless another client is just doing so: then waits for that one's, or its turn. */
+static int start(struct link *l)
+{
+    int64_t until_ms = link_now_ms() + PATIENCE_MS;
+    int lock = start_lock(link_state_dir(l));
+    while (lock < 0 && errno == EWOULDBLOCK && link_now_ms() < until_ms) {
+        int rc = connect_until(l, link_now_ms() + 20);
+        if (rc != LINK_E_LOST)
+            return rc;
+        lock = start_lock(link_state_dir(l));
+    }
+    /* It may have come up just before the lock was had. */
+    int rc = lock >= 0 ? connect_once(l) : LINK_E_LOST;
+    if (rc == LINK_E_LOST)
+        rc = start_locked(l);
+    if (lock >= 0)
+        close(lock);
+    return rc;
 }
 
 int link_find(struct link *l, int64_t ms)
@@ -423,7 +444,7 @@ int link_open(struct link *l)
     if (!may_start(l))
         return fail_no_daemon(l);
     rc = start(l);
-    if (rc != LINK_OK)
+    if (rc != LINK_OK || l->wire.fd >= 0)
         return rc;
     rc = connect_until(l, link_now_ms() + PATIENCE_MS);
     if (rc == LINK_E_LOST) {

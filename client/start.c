@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -182,6 +183,29 @@ static void put_last_lines(struct buf *b, struct str words)
         if (words.p[from] == '\n')
             buf_puts(b, "  ");
     }
+}
+
+static void make_folder(const char *path)
+{
+    CLEANUP(buf_free) struct buf copy = {0};
+    buf_printf(&copy, "%s/", path);
+    for (char *slash = strchr(copy.p + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        mkdir(copy.p, 0700); /* what is wrong with it, if anything, the daemon will say */
+        *slash = '/';
+    }
+}
+
+int start_lock(const char *state_dir)
+{
+    make_folder(state_dir);
+    int fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return fd;
+    int failed = errno;
+    close(fd);
+    errno = failed;
+    return -1;
 }
 
 static int run_supervisor(const char *const *argv, struct buf *error)

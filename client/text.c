@@ -166,7 +166,9 @@ bool text_next_line(struct str *in, struct str *ret)
 void text_put_duration(struct buf *b, int64_t ms)
 {
     long long s = ms / 1000;
-    if (ms < 10000)
+    if (ms < 1000)
+        buf_printf(b, "%lld ms", (long long)(ms < 0 ? 0 : ms));
+    else if (ms < 10000)
         buf_printf(b, "%lld.%lld s", s, (long long)(ms % 1000 / 100));
     else if (s < 60)
         buf_printf(b, "%lld s", s);

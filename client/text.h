@@ -16,7 +16,7 @@ size_t text_columns(struct str s);
 /* Takes the next line off *in, without its line feed; what a carriage return overwrote is left out. False at the end. */
 bool text_next_line(struct str *in, struct str *ret);
 
-/* "0.4 s", "12 s", "3m 20s", "2h 5m", "3d 4h" */
+/* "412 ms", "1.4 s", "12 s", "3m 20s", "2h 5m", "3d 4h" */
 void text_put_duration(struct buf *b, int64_t ms);
 /* "45s", "3m", "2h", "5d": the largest unit alone. */
 void text_put_age(struct buf *b, int64_t ms);

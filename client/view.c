@@ -271,6 +271,17 @@ static void output_rest(struct view *v, struct view_run *r)
     run_clear(r);
 }
 
+/* An answer about a process begins with lines for the model, up to "Output:"; people are told the same in another way. */
+static struct str without_head(struct str text)
+{
+    struct str rest = text, one;
+    for (int i = 0; i < 4 && text_next_line(&rest, &one); i++) {
+        if (str_eqz(one, "Output:"))
+            return rest;
+    }
+    return text;
+}
+
 /* The answer that the model got: its first and last lines. */
 static void output_text(struct view *v, struct str text)
 {
@@ -451,10 +462,16 @@ static void tool_result(struct view *v, const json_t *e)
     bool is_error = json_is_true(json_object_get(e, "is_error"));
     struct str output = get(e, "output"), ended = c ? buf_view(&c->ended) : STR("");
     bool good = str_starts(ended, "exit 0 ") && !is_error;
+    /* A plan and a patch that fit are told by events of their own. */
+    bool told = c && !is_error && (strcmp(c->tool, "update_plan") == 0 || (good && strcmp(c->tool, "apply_patch") == 0));
+    if (told) {
+        call_clear(c);
+        return;
+    }
     if (r && r->lines > 0 && !is_error)
         output_rest(v, r);
-    else if (!c || strcmp(c->tool, "update_plan") != 0 || is_error)
-        output_text(v, output);
+    else
+        output_text(v, c && (c->run[0] || strcmp(c->tool, "write_stdin") == 0) ? without_head(output) : output);
     if (ended.n > 0)
         line(v, good ? SAY_DIM : SAY_WARN, "  = ", ended);
     else if (is_error)
@@ -494,6 +511,8 @@ static void task_state(struct view *v, const json_t *e)
 {
     const json_t *waiting = json_object_get(e, "waiting");
     struct str to = get(e, "to"), reason = get(e, "reason"), detail = get(waiting, "detail");
+    if (v->options.hide_end && (str_eqz(to, "completed") || str_eqz(to, "cancelled")))
+        return;
     if (str_eqz(to, "waiting")) {
         linef(v, SAY_WARN, "waits for %.*s%s%.*s", STR_ARG(get(waiting, "for")), detail.n ? ": " : "", STR_ARG(detail));
         return;

@@ -13,6 +13,7 @@ struct view;
 struct view_options {
     bool times;          /* a column with the time of day, for a log */
     bool hide_objective; /* the user has just typed it */
+    bool hide_end;       /* the caller says it */
     const char *own_key; /* steers whose key begins so were typed here; NULL: none */
 };
 

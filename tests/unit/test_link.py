@@ -11,7 +11,7 @@ import tempfile
 import threading
 import unittest
 
-AGENTCTL = sys.argv[1] if len(sys.argv) > 1 else "agentctl"
+AGENTCTL = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else "agentctl")
 DEADLINE_S = 60
 TASK = "t01jb0000000000000000000000"
 

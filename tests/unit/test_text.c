@@ -102,7 +102,8 @@ static void expect_number(void (*put)(struct buf *, int64_t), int64_t v, const c
 static void test_units(void **state)
 {
     (void)state;
-    expect_number(text_put_duration, 412, "0.4 s");
+    expect_number(text_put_duration, 412, "412 ms");
+    expect_number(text_put_duration, 1499, "1.4 s");
     expect_number(text_put_duration, 12345, "12 s");
     expect_number(text_put_duration, 200000, "3m 20s");
     expect_number(text_put_duration, 7500000, "2h 5m");
