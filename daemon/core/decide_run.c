@@ -99,6 +99,15 @@ void decide_run_ended(const struct task *t, const struct input *in, struct plan 
         plan_run_ended(p, t, run, in->run_ended.exit, &in->run_ended.output);
 }
 
+/* A call for a process that had ended before: its input went nowhere, and the model must know. */
+static void plan_input_lost(struct plan *p, const struct call *call, const struct run *run, const struct run_exit *exit,
+                            const struct run_output *output)
+{
+    struct str text = text_run_result(p, run, exit, output);
+    text = plan_printf(p, "The input was not written: the process had ended before. %.*s", STR_ARG(text));
+    plan_result(p, call, text, output->covered, true)->fact.seen_bytes = output->end;
+}
+
 void decide_call_yield(const struct task *t, const struct input *in, struct plan *p)
 {
     const struct call *call = task_call(t, in->call_yield.call);
@@ -112,7 +121,10 @@ void decide_call_yield(const struct task *t, const struct input *in, struct plan
                             .signal = run->signal,
                             .duration_ms = run->duration_ms,
                             .output_bytes = run->output_bytes};
-    plan_run_result(p, call, run, run->ended ? &exit : NULL, &in->call_yield.output);
+    if (run->ended && call->input.n > 0)
+        plan_input_lost(p, call, run, &exit, &in->call_yield.output);
+    else
+        plan_run_result(p, call, run, run->ended ? &exit : NULL, &in->call_yield.output);
 }
 
 void decide_input_done(const struct task *t, const struct input *in, struct plan *p)
