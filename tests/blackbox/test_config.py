@@ -13,30 +13,30 @@ providers:
   local: {wire: openai-responses, base_url: "http://127.0.0.1:9/v1"}
 """
 
-# What is wrong, the line that must be named, a word that must be said.
+# What is wrong, the line that must be named, a word that must be said. Values are not repeated: one might be a key.
 WRONG = [
     ("an unknown key", GOOD + "polcy: open\n", 6, "polcy"),
     ("an unknown key of a model", GOOD.replace("name: m}", "name: m, contxt_window: 5}"), 3, "contxt_window"),
     ("an unknown limit", GOOD + "limits:\n  frame_bytes_max: 65536\n  no_such_limit: 5\n", 8, "no_such_limit"),
     ("a limit that is too small", GOOD + "limits: {frame_bytes_max: 5}\n", 6, "65536"),
-    ("a limit that is no number", GOOD + "limits:\n  depth_max: deep\n", 7, "depth_max"),
-    ("a number with a tail", GOOD + "limits:\n  depth_max: 64x\n", 7, "depth_max"),
-    ("a key twice", GOOD + "model: main\n", 6, "model"),
-    ("a model twice", GOOD.replace("providers:", "  main: {provider: local, name: n}\nproviders:"), 4, "main"),
-    ("an unknown wire", GOOD.replace("openai-responses", "openai-telepathy"), 5, "openai-telepathy"),
-    ("a provider that is not there", GOOD.replace("provider: local", "provider: remote"), 3, "remote"),
-    ("a default that is not there", GOOD.replace("model: main", "model: other"), 1, "other"),
-    ("a base_url that is none", GOOD.replace("http://127.0.0.1:9/v1", "ftp:nowhere"), 5, "base_url"),
+    ("a limit that is no number", GOOD + "limits:\n  depth_max: deep\n", 7, "512"),
+    ("a number with a tail", GOOD + "limits:\n  depth_max: 64x\n", 7, "512"),
+    ("a key twice", GOOD + "model: main\n", 6, "second|twice"),
+    ("a model twice", GOOD.replace("providers:", "  main: {provider: local, name: n}\nproviders:"), 4, "second|twice"),
+    ("an unknown wire", GOOD.replace("openai-responses", "openai-telepathy"), 5, "openai-chat"),
+    ("a provider that is not there", GOOD.replace("provider: local", "provider: remote"), 3, "provider"),
+    ("a default that is not there", GOOD.replace("model: main", "model: other"), 1, "model"),
+    ("a base_url that is none", GOOD.replace("http://127.0.0.1:9/v1", "ftp:nowhere"), 5, "http"),
     ("a key that is written out", GOOD.replace('9/v1"}', f'9/v1", key: "{KEY}"}}'), 5, "env:"),
-    ("a list where a map belongs", GOOD.replace("models:\n  main: {provider: local, name: m}", "models:\n  - main"), 2, "models"),
-    ("a map where a text belongs", GOOD.replace("name: m}", "name: {a: b}}"), 3, "name"),
+    ("a list where a map belongs", GOOD.replace("models:\n  main: {provider: local, name: m}", "models:\n  - main"), 3, "models"),
+    ("a map where a text belongs", GOOD.replace("name: m}", "name: {a: b}}"), 3, "text"),
     ("no provider", GOOD.replace("provider: local, ", ""), 3, "provider"),
-    ("broken YAML", GOOD + "limits: {a: [}\n", 6, ""),
-    ("a tab", GOOD + "limits:\n\tdepth_max: 64\n", 7, ""),
-    ("an unknown policy", GOOD + "policy: guard\n", 6, "guard"),
+    ("broken YAML", GOOD + "limits: {a: [}\n", 6, "."),
+    ("a tab", GOOD + "limits:\n\tdepth_max: 64\n", 7, "."),
+    ("an unknown policy", GOOD + "policy: guard\n", 6, "open"),
     ("a negative price", GOOD.replace("name: m}", "name: m, price: {input: -1}}"), 3, "price|input"),
-    ("an alias bomb", "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n", 1, ""),
-    ("two documents", GOOD + "---\nmodel: main\n", 6, ""),
+    ("an alias bomb", "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n", 1, "."),
+    ("two documents", GOOD + "---\nmodel: main\n", 6, "."),
 ]
 
 
