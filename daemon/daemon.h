@@ -29,11 +29,17 @@ struct daemon {
     struct rpc *rpc;
     struct world_state *world;
 
-    bool disk_full;
+    bool disk_full; /* a commit waits for space; see daemon_disk_full() */
     bool stopping;
     bool stop_asked;   /* by daemon/shutdown, as against a signal */
     bool stop_restart; /* exit so that the supervisor starts it again */
 };
+
+/* No new work is admitted: a commit waits for space, or the reserve for such times is gone. */
+static inline bool daemon_disk_full(const struct daemon *d)
+{
+    return d->disk_full || store_disk_low(d->store);
+}
 
 /* world.c, for commands: */
 

@@ -64,7 +64,7 @@ void command_daemon_status(const struct command *c)
                 .tasks_live = tasks_not_final(d),
                 .clients = d->rpc ? (int64_t)rpc_clients(d->rpc) : 0,
                 .admission = d->stopping    ? STR("stopping")
-                             : d->disk_full ? STR("disk_full")
+                             : daemon_disk_full(d) ? STR("disk_full")
                                             : STR("open"),
                 .config = shown(&config, d->config->path),
             },

@@ -54,11 +54,11 @@ static void look_at_state_folder(struct findings *f)
     }
     int64_t free_bytes = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
     buf_printf(&detail, "%s, %" PRId64 " MiB free", dir, (int64_t)(free_bytes / MIB));
-    if (f->d->disk_full)
+    if (daemon_disk_full(f->d))
         buf_puts(&detail, "; the disk is full: new work waits until there is room");
     else if (free_bytes < FREE_BYTES_LOW)
         buf_puts(&detail, "; free some space, tasks pause when the disk is full");
-    found(f, "state folder", !f->d->disk_full && free_bytes >= FREE_BYTES_LOW, &detail);
+    found(f, "state folder", !daemon_disk_full(f->d) && free_bytes >= FREE_BYTES_LOW, &detail);
 }
 
 /* Another open of the file conflicts with our own lock, which is how one sees that it is held. */

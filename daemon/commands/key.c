@@ -47,7 +47,7 @@ bool change_begin(struct change *change, const struct command *c, struct str key
         buf_free(&change->digest);
         return false;
     }
-    if (!c->d->disk_full)
+    if (!daemon_disk_full(c->d))
         return true;
     change_fail(change, RPC_DISK_FULL, STR_NONE);
     return false;
