@@ -268,6 +268,10 @@ static int run(const struct options *o, struct daemon *d, struct parts *p)
     if (config_load(o->config, &d->config, &p->error) < 0)
         return fail(LIFECYCLE_EXIT_CONFIG, "", &p->error);
     int r = lifecycle_begin(d->state_dir, &p->lifecycle, &p->error);
+    if (r == LIFECYCLE_EXIT_LOCKED) { /* who started this one meets the other; nothing is wrong with either */
+        log_warn("%s", buf_cstr(&p->error));
+        return r;
+    }
     if (r != 0)
         return fail(r, "", &p->error);
     memcpy(d->now_cached.boot_id, p->lifecycle.boot_id, sizeof d->now_cached.boot_id);

@@ -14,6 +14,7 @@ struct reader {
     const char *file;
     struct config *config;
     struct buf *error;
+    const struct tree_pair *pair; /* whose value is being read; NULL: the whole file's */
 };
 
 typedef int read_fn(struct reader *r, const struct tree *value, void *to);
@@ -25,33 +26,46 @@ struct key {
     bool required;
 };
 
+static void __attribute__((format(printf, 2, 0)))
+put_sentence(struct buf *b, const char *format, va_list args)
+{
+    char text[1024];
+    vsnprintf(text, sizeof text, format, args);
+    buf_puts(b, text);
+}
+
 static int __attribute__((format(printf, 3, 4)))
 refuse(struct reader *r, size_t line, const char *format, ...)
 {
-    char text[1024];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    buf_printf(r->error, "%s:%zu: ", r->file, line);
+    put_sentence(r->error, format, args);
     va_end(args);
-    buf_printf(r->error, "%s:%zu: %s", r->file, line, text);
+    return -1;
+}
+
+/* The value that is being read is wrong: told with its key, in the line where that stands. */
+static int __attribute__((format(printf, 2, 3))) refuse_value(struct reader *r, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    buf_printf(r->error, "%s:%zu: ", r->file, r->pair ? r->pair->line : 1);
+    if (r->pair)
+        buf_printf(r->error, "`%s`: ", tree_quotable(r->pair->key));
+    put_sentence(r->error, format, args);
+    va_end(args);
     return -1;
 }
 
 /* ---- mappings ---- */
-
-/* A mistyped key is quoted only if it looks like a word: it might be a secret that slipped out of place. */
-static const char *quotable(const char *key)
-{
-    size_t n = strspn(key, "abcdefghijklmnopqrstuvwxyz_");
-    return n <= 32 && key[n] == 0 ? key : "?";
-}
 
 static int refuse_unknown(struct reader *r, const struct tree_pair *pair, const struct key *keys, size_t n)
 {
     CLEANUP(buf_free) struct buf known = {0};
     for (size_t i = 0; i < n; i++)
         buf_printf(&known, "%s%s", i ? ", " : "", keys[i].name);
-    return refuse(r, pair->line, "unknown key `%s`; those known here are: %s", quotable(pair->key),
+    return refuse(r, pair->line, "unknown key `%s`; those known here are: %s", tree_quotable(pair->key),
                   buf_cstr(&known));
 }
 
@@ -77,6 +91,7 @@ static int read_keys(struct reader *r, const struct tree *map, const struct key 
             key++;
         if (key == keys + n)
             return refuse_unknown(r, pair, keys, n);
+        r->pair = pair;
         if (key->read(r, pair->value, (char *)to + key->offset) < 0)
             return -1;
     }
@@ -84,11 +99,11 @@ static int read_keys(struct reader *r, const struct tree *map, const struct key 
 }
 
 /* A section whose lines are all commented out is an empty one. */
-static int check_map(struct reader *r, const struct tree *value, const char *what)
+static int check_map(struct reader *r, const struct tree *value)
 {
     if (value->kind == TREE_MAP || value->kind == TREE_NULL)
         return 0;
-    return refuse(r, value->line, "%s must be a mapping: lines of `name: value`, indented below it", what);
+    return refuse_value(r, "a mapping must stand here: lines of `name: value`, indented below it");
 }
 
 /* ---- scalars ---- */
@@ -96,10 +111,10 @@ static int check_map(struct reader *r, const struct tree *value, const char *wha
 static int read_text(struct reader *r, const struct tree *value, void *to)
 {
     if (value->kind != TREE_TEXT)
-        return refuse(r, value->line, "a text must stand here");
+        return refuse_value(r, "a text must stand here");
     size_t n = strlen(value->text);
     if (n == 0 || n > CONFIG_TEXT_BYTES_MAX)
-        return refuse(r, value->line, "the text here must have 1 to %d bytes", CONFIG_TEXT_BYTES_MAX);
+        return refuse_value(r, "the text here must have 1 to %d bytes", CONFIG_TEXT_BYTES_MAX);
     *(char **)to = mem_dup(value->text, n);
     return 0;
 }
@@ -109,9 +124,9 @@ static int read_number(struct reader *r, const struct tree *value, int64_t least
     int64_t v = 0;
     if (value->kind != TREE_TEXT || value->quoted || config_whole(value->text, &v) < 0 || v < least ||
         v > most)
-        return refuse(r, value->line,
-                      "a whole number from %lld to %lld must stand here, digits only, without quotes",
-                      (long long)least, (long long)most);
+        return refuse_value(r,
+                            "a whole number from %lld to %lld must stand here, digits only, without quotes",
+                            (long long)least, (long long)most);
     *ret = v;
     return 0;
 }
@@ -125,10 +140,9 @@ static int read_price_number(struct reader *r, const struct tree *value, void *t
 {
     CLEANUP(buf_free) struct buf fault = {0};
     if (value->kind != TREE_TEXT || value->quoted)
-        return refuse(r, value->line,
-                      "a price is a number without quotes, such as 1.75 (USD per million tokens)");
+        return refuse_value(r, "a price is a number without quotes, such as 1.75 (USD per million tokens)");
     if (config_price(value->text, to, &fault) < 0)
-        return refuse(r, value->line, "%s", buf_cstr(&fault));
+        return refuse_value(r, "%s", buf_cstr(&fault));
     return 0;
 }
 
@@ -140,9 +154,10 @@ static int read_wire(struct reader *r, const struct tree *value, void *to)
     if (strcmp(wire, "openai-responses") == 0 || strcmp(wire, "openai-chat") == 0)
         return 0;
     if (strcmp(wire, "anthropic-messages") == 0)
-        return refuse(r, value->line,
-                      "the wire anthropic-messages is not there yet; use openai-responses or openai-chat");
-    return refuse(r, value->line, "unknown wire; it must be openai-responses or openai-chat");
+        return refuse_value(
+            r, "the wire anthropic-messages is not there yet; use openai-responses or openai-chat");
+    return refuse_value(r, "there is no wire %s; it must be openai-responses or openai-chat",
+                        tree_quotable(wire));
 }
 
 static int read_base_url(struct reader *r, const struct tree *value, void *to)
@@ -153,23 +168,25 @@ static int read_base_url(struct reader *r, const struct tree *value, void *to)
         return -1;
     *(char **)to = config_base_url(text, &fault);
     mem_free(text);
-    return *(char **)to ? 0 : refuse(r, value->line, "%s", buf_cstr(&fault));
+    return *(char **)to ? 0 : refuse_value(r, "%s", buf_cstr(&fault));
 }
 
 static int read_key(struct reader *r, const struct tree *value, void *to)
 {
     CLEANUP(buf_free) struct buf fault = {0};
     if (value->kind != TREE_TEXT || config_key_check(value->text, &fault) < 0)
-        return refuse(r, value->line, "%s",
-                      fault.n ? buf_cstr(&fault) : "a key is env:NAME or file:PATH; leave it out for none");
+        return refuse_value(
+            r, "%s", fault.n ? buf_cstr(&fault) : "a key is env:NAME or file:PATH; leave it out for none");
     return read_text(r, value, to);
 }
 
 static int read_policy(struct reader *r, const struct tree *value, void *to)
 {
     if (value->kind != TREE_TEXT || strcmp(value->text, "open") != 0)
-        return refuse(r, value->line,
-                      "the only policy so far is `open`: tools have the rights of the user that runs agentd");
+        return refuse_value(r,
+                            "there is no policy %s; the only one so far is open: tools have the rights of "
+                            "the user that runs agentd",
+                            value->kind == TREE_TEXT ? tree_quotable(value->text) : "like this");
     mem_free(*(char **)to);
     *(char **)to = NULL;
     return read_text(r, value, to);
@@ -205,8 +222,8 @@ static int read_price(struct reader *r, const struct tree *value, void *to)
     };
     struct price price = {.cached_input = -1};
     if (value->kind != TREE_MAP)
-        return refuse(r, value->line,
-                      "a price must be a mapping, such as {input: 1.75, cached_input: 0.175, output: 14}");
+        return refuse_value(
+            r, "a price must be a mapping, such as {input: 1.75, cached_input: 0.175, output: 14}");
     if (read_keys(r, value, keys, sizeof keys / sizeof keys[0], &price) < 0)
         return -1;
     struct config_model *m = to;
@@ -225,7 +242,7 @@ static int read_model(struct reader *r, const struct tree *value, struct config_
         {"max_output_tokens", read_tokens, offsetof(struct config_model, max_output_tokens), false},
         {"price", read_price, 0, false},
     };
-    if (check_map(r, value, "a model") < 0 || read_keys(r, value, keys, sizeof keys / sizeof keys[0], m) < 0)
+    if (check_map(r, value) < 0 || read_keys(r, value, keys, sizeof keys / sizeof keys[0], m) < 0)
         return -1;
     if (m->context_window && m->max_output_tokens > m->context_window)
         return refuse(r, value->line,
@@ -236,10 +253,11 @@ static int read_model(struct reader *r, const struct tree *value, struct config_
 static int read_models(struct reader *r, const struct tree *value, void *to)
 {
     (void)to;
-    if (check_map(r, value, "`models`") < 0)
+    if (check_map(r, value) < 0)
         return -1;
     for (size_t i = 0; i < value->n; i++) {
         const struct tree_pair *pair = &value->pairs[i];
+        r->pair = pair;
         if (check_name(r, pair) < 0 || read_model(r, pair->value, config_add_model(r->config, pair->key)) < 0)
             return -1;
     }
@@ -254,11 +272,12 @@ static int read_providers(struct reader *r, const struct tree *value, void *to)
         {"key", read_key, offsetof(struct config_provider, key), false},
     };
     (void)to;
-    if (check_map(r, value, "`providers`") < 0)
+    if (check_map(r, value) < 0)
         return -1;
     for (size_t i = 0; i < value->n; i++) {
         const struct tree_pair *pair = &value->pairs[i];
-        if (check_name(r, pair) < 0 || check_map(r, pair->value, "a provider") < 0 ||
+        r->pair = pair;
+        if (check_name(r, pair) < 0 || check_map(r, pair->value) < 0 ||
             read_keys(r, pair->value, keys, sizeof keys / sizeof keys[0],
                       config_add_provider(r->config, pair->key)) < 0)
             return -1;
@@ -320,14 +339,15 @@ static int check_limit_pairs(struct reader *r, const struct tree *map)
 
 static int read_limits(struct reader *r, const struct tree *value, void *to)
 {
-    if (check_map(r, value, "`limits`") < 0)
+    if (check_map(r, value) < 0)
         return -1;
     for (size_t i = 0; i < value->n; i++) {
         const struct tree_pair *pair = &value->pairs[i];
         const struct bound *b = bound_find(pair->key);
         if (!b)
             return refuse(r, pair->line, "unknown limit `%s`; agentd-config(5) lists them",
-                          quotable(pair->key));
+                          tree_quotable(pair->key));
+        r->pair = pair;
         if (read_number(r, pair->value, b->least, b->most, (int64_t *)(void *)((char *)to + b->offset)) < 0)
             return -1;
     }
@@ -355,8 +375,8 @@ static int check_providers(struct reader *r, const struct tree *root)
             continue;
         return refuse(
             r, child(models->pairs[i].value, "provider")->line,
-            "the model %s names a provider that is not under `providers:`; add it there, or correct the name",
-            m->name);
+            "the provider %s of model %s is not under `providers:`; add it there, or correct the name",
+            tree_quotable(m->provider), m->name);
     }
     return 0;
 }
@@ -368,8 +388,8 @@ static int check_default(struct reader *r, const struct tree *root)
         if (config_model_find(c, str_of(c->model)))
             return 0;
         return refuse(r, child(root, "model")->line,
-                      "`model` names the default, and there is no such model under `models:`; add it, or "
-                      "correct the name");
+                      "the default, %s, is not under `models:`; add it there, or correct the name",
+                      tree_quotable(c->model));
     }
     if (c->models_n > 1)
         return refuse(r, root->line,
@@ -388,8 +408,8 @@ static int read_root(struct reader *r, const struct tree *root)
         {"policy", read_policy, offsetof(struct config, policy), false},
         {"limits", read_limits, offsetof(struct config, limits), false},
     };
-    if (check_map(r, root, "the configuration") < 0 ||
-        read_keys(r, root, keys, sizeof keys / sizeof keys[0], r->config) < 0 || check_providers(r, root) < 0)
+    if (check_map(r, root) < 0 || read_keys(r, root, keys, sizeof keys / sizeof keys[0], r->config) < 0 ||
+        check_providers(r, root) < 0)
         return -1;
     return check_default(r, root);
 }

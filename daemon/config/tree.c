@@ -76,6 +76,13 @@ static void tree_freep(struct tree **t)
     tree_free(*t);
 }
 
+const char *tree_quotable(const char *name)
+{
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    size_t n = strspn(name, allowed);
+    return n <= 32 && name[n] == 0 ? name : "...";
+}
+
 static bool has_control(const char *text, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -131,9 +138,10 @@ static int check_key(struct reader *r, const struct tree *map, const yaml_event_
     for (size_t i = 0; i < map->n; i++) {
         if (strcmp(map->pairs[i].key, key) != 0)
             continue;
-        buf_printf(r->error,
-                   "%s:%zu: this key stands here a second time (first in line %zu); remove one of the two",
-                   r->file, line, map->pairs[i].line);
+        buf_printf(
+            r->error,
+            "%s:%zu: the key `%s` stands here a second time (first in line %zu); remove one of the two",
+            r->file, line, tree_quotable(key), map->pairs[i].line);
         return -1;
     }
     return 0;

@@ -37,3 +37,6 @@ struct tree_pair {
 /* Reads `text`, called `file` in errors. 0, or -1 with `file:line: sentence`. An empty file is TREE_NULL. */
 int tree_read(const char *file, struct str text, struct tree **ret, struct buf *error);
 void tree_free(struct tree *t);
+/* What an error may quote: the name itself if it looks like one, else dots. A secret that slipped out of its
+ * place is longer. */
+const char *tree_quotable(const char *name);

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SECRET "sk-proj-Abc123"
+#define SECRET "sk-proj-Abc123-0123456789-0123456789-abcdef"
 #define PROVIDER "providers:\n  p: {wire: openai-chat, base_url: \"http://h/v1\"}\n"
 #define MODEL "models:\n  m: {provider: p, name: n}\n"
 
@@ -93,13 +93,14 @@ static const struct bad bads[] = {
     {1, "short name", "? {a: b}\n: c\n"},
     {1, "short name", "\"\": c\n"},
     /* shapes */
-    {1, "must be a mapping", "- model\n"},
-    {1, "must be a mapping", "just text\n"},
-    {1, "`models` must be a mapping", "models: [a, {b: [c]}, d]\n"},
-    {1, "`providers` must be a mapping", "providers: p\n"},
-    {1, "`limits` must be a mapping", "limits: 3\n"},
-    {2, "a model must be a mapping", "models:\n  m: n\n"},
-    {2, "a provider must be a mapping", "providers:\n  m: n\n"},
+    {1, "a mapping must stand", "- model\n"},
+    {1, "a mapping must stand", "just text\n"},
+    {1, "`models`: a mapping must stand", "models: [a, {b: [c]}, d]\n"},
+    {2, "`models`: a mapping must stand", "policy: open\nmodels:\n  - main\n"},
+    {1, "`providers`: a mapping must stand", "providers: p\n"},
+    {1, "`limits`: a mapping must stand", "limits: 3\n"},
+    {2, "`m`: a mapping must stand", "models:\n  m: n\n"},
+    {2, "`m`: a mapping must stand", "providers:\n  m: n\n"},
     {2, "a text must stand here", "policy: open\nmodel: {}\n"},
     {1, "a text must stand here", "model:\n"},
     {1, "1 to 4096 bytes", "model: \"\"\n"},
@@ -107,8 +108,8 @@ static const struct bad bads[] = {
     {2, "unknown key `modle`", "policy: open\nmodle: m\n"},
     {3, "unknown key `nam`", PROVIDER "models: {m: {provider: p, nam: n}}\n"},
     {2, "unknown key `url`", "providers:\n  p: {wire: openai-chat, url: \"http://h\"}\n"},
-    {3, "a second time (first in line 1)", "model: m\n\nmodel: n\n"},
-    {4, "a second time (first in line 3)",
+    {3, "`model` stands here a second time (first in line 1)", "model: m\n\nmodel: n\n"},
+    {4, "`m` stands here a second time (first in line 3)",
      "models:\n\n  m: {provider: p, name: n}\n  m: {provider: p, name: n}\n"},
     {2, "`name` is missing", "models:\n  m: {provider: p}\n"},
     {2, "`provider` is missing", "models:\n  m: {name: p}\n"},
@@ -117,15 +118,16 @@ static const struct bad bads[] = {
     {2, "begins with none", "models:\n  -m: {provider: p, name: n}\n"},
     {1, "letters, digits", "providers: {\"a b\": {}}\n"},
     /* references */
-    {2, "not under `providers:`", "models:\n  m: {provider: p, name: n}\n"},
-    {1, "no such model", "model: x\n" PROVIDER MODEL},
-    {1, "no such model", "model: x\n"},
+    {2, "the provider p of model m is not under `providers:`", "models:\n  m: {provider: p, name: n}\n"},
+    {1, "the default, x, is not under `models:`", "model: x\n" PROVIDER MODEL},
+    {1, "the default, x, is not under `models:`", "model: x\n"},
     {1, "no default", PROVIDER "models: {a: {provider: p, name: n}, b: {provider: p, name: n}}\n"},
     /* providers */
     {2, "not there yet", "providers:\n  p: {wire: anthropic-messages, base_url: \"http://h\"}\n"},
-    {2, "unknown wire", "providers:\n  p: {wire: grpc, base_url: \"http://h\"}\n"},
-    {2, "begins with https://", "providers:\n  p: {wire: openai-chat, base_url: \"ftp://h\"}\n"},
-    {2, "begins with https://", "providers:\n  p: {wire: openai-chat, base_url: h}\n"},
+    {2, "there is no wire grpc", "providers:\n  p: {wire: grpc, base_url: \"http://h\"}\n"},
+    {2, "`base_url`: a base URL begins with https://",
+     "providers:\n  p: {wire: openai-chat, base_url: \"ftp://h\"}\n"},
+    {2, "`base_url`: a base URL begins with https://", "providers:\n  p: {wire: openai-chat, base_url: h}\n"},
     {2, "needs a host", "providers:\n  p: {wire: openai-chat, base_url: \"http:///v1\"}\n"},
     {2, "needs a host", "providers:\n  p: {wire: openai-chat, base_url: \"http://h:99999/v1\"}\n"},
     {2, "needs a host", "providers:\n  p: {wire: openai-chat, base_url: \"http://[::1/v1\"}\n"},
@@ -139,7 +141,7 @@ static const struct bad bads[] = {
     {3, "name of an environment variable", "providers:\n  p:\n    key: env:1A\n"},
     {3, "absolute path", "providers:\n  p:\n    key: file:" SECRET "\n"},
     {3, "leave it out", "providers:\n  p:\n    key:\n"},
-    {3, "unknown key `?`", "providers:\n  p:\n    " SECRET ": x\n"},
+    {3, "unknown key `...`", "providers:\n  p:\n    " SECRET ": x\n"},
     /* numbers */
     {2, "a whole number from 1", "models:\n  m: {context_window: big}\n"},
     {2, "a whole number from 1", "models:\n  m: {context_window: 0}\n"},
@@ -164,15 +166,15 @@ static const struct bad bads[] = {
     {2, "a price is a number", "models:\n  m: {price: {input: free}}\n"},
     {2, "without quotes", "models:\n  m: {price: {input: \"1\"}}\n"},
     {3, "unknown limit `frame_bytes`", "limits:\n  depth_max: 64\n  frame_bytes: 1\n"},
-    {2, "from 16 to 512", "limits:\n  depth_max: 15\n"},
-    {2, "from 16 to 512", "limits:\n  depth_max: 513\n"},
-    {2, "from 16 to 512", "limits:\n  depth_max:\n"},
+    {2, "`depth_max`: a whole number from 16 to 512", "limits:\n  depth_max: 15\n"},
+    {2, "`depth_max`: a whole number from 16 to 512", "limits:\n  depth_max: 513\n"},
+    {2, "`depth_max`: a whole number from 16 to 512", "limits:\n  depth_max:\n"},
     {2, "tool_output_bytes (40000) is above tool_output_bytes_max (2000)",
      "limits:\n  tool_output_bytes_max: 2000\n"},
     {3, "retry_ms_min (90000) is above", "limits:\n  depth_max: 64\n  retry_ms_min: 90000\n"},
     /* policy */
-    {1, "the only policy", "policy: strict\n"},
-    {1, "the only policy", "policy: {}\n"},
+    {1, "there is no policy strict", "policy: strict\n"},
+    {1, "the only one so far is open", "policy: {}\n"},
 };
 
 static void test_refused(void **state)
