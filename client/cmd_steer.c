@@ -71,7 +71,7 @@ int cmd_steer(struct client *c)
     CLEANUP(link_reply_free) struct link_reply reply = {0};
     CLEANUP(buf_free) struct buf text = {0};
     char key[LINK_KEY_SIZE];
-    enum delivery delivery;
+    enum delivery delivery = DELIVERY_NEXT;
     enum stage stage;
     const char *task = c->args.args[0];
     int code = read_options(c, &delivery, &stage);
