@@ -1,6 +1,6 @@
 #pragma once
-/* How often each step of each conversation was asked for: the only thing that the rehearsal remembers. Bounded: the oldest entry
- * is forgotten when there are too many. */
+/* How often each step of each conversation was asked for: the only thing that the rehearsal remembers.
+ * Bounded: the oldest entry is forgotten when there are too many. */
 #include <stddef.h>
 #include <stdint.h>
 

@@ -66,7 +66,8 @@ static bool split(struct str *s, const char *mark, struct str *ret)
 
 static int request_line_read(struct http_parser *p, struct str line)
 {
-    if (!split(&line, " ", &p->method) || !split(&line, " ", &p->target) || !is_token(p->method) || p->target.n == 0)
+    if (!split(&line, " ", &p->method) || !split(&line, " ", &p->target) || !is_token(p->method) ||
+        p->target.n == 0)
         return refuse(p, 400, "the request line is not METHOD TARGET HTTP/1.1");
     if (!str_eqz(line, "HTTP/1.1") && !str_eqz(line, "HTTP/1.0"))
         return refuse(p, 505, "only HTTP/1.1 and HTTP/1.0 are spoken");
@@ -83,7 +84,8 @@ static int field_read(struct http_parser *p, struct str line)
     struct str name;
     if (p->fields_n == HTTP_FIELDS_MAX)
         return refuse(p, 431, "too many header fields");
-    if (!split(&line, ":", &name) || !is_token(name) || memchr(line.p, 0, line.n) || memchr(line.p, '\n', line.n))
+    if (!split(&line, ":", &name) || !is_token(name) || memchr(line.p, 0, line.n) ||
+        memchr(line.p, '\n', line.n))
         return refuse(p, 400, "a header field is not NAME: VALUE");
     p->fields[p->fields_n++] = (struct http_field){name, trim(line)};
     return 0;

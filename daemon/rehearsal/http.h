@@ -1,6 +1,6 @@
 #pragma once
-/* A parser of HTTP/1.1 requests (RFC 9112) without I/O: feed bytes in whatever pieces they come, take requests. Strict: what
- * could be read in two ways is refused. */
+/* A parser of HTTP/1.1 requests (RFC 9112) without I/O: feed bytes in whatever pieces they come, take
+ * requests. Strict: what could be read in two ways is refused. */
 #include "daemon/base/buf.h"
 
 #include <stdbool.h>
@@ -13,7 +13,15 @@ struct http_field {
     struct str name, value;
 };
 
-enum http_state { HTTP_HEAD, HTTP_LENGTH, HTTP_CHUNK_SIZE, HTTP_CHUNK, HTTP_CHUNK_END, HTTP_TRAILER, HTTP_READY };
+enum http_state {
+    HTTP_HEAD,
+    HTTP_LENGTH,
+    HTTP_CHUNK_SIZE,
+    HTTP_CHUNK,
+    HTTP_CHUNK_END,
+    HTTP_TRAILER,
+    HTTP_READY
+};
 
 struct http_parser {
     enum http_state state;
@@ -34,8 +42,8 @@ struct http_parser {
     const char *error; /* static text, with the status that says it */
 };
 
-/* Takes bytes until a request is complete. 1: state is HTTP_READY; 0: more is needed; -status: refused, see `error`; nothing
- * more can be read. *ret_used: bytes taken. */
+/* Takes bytes until a request is complete. 1: state is HTTP_READY; 0: more is needed; -status: refused, see
+ * `error`; nothing more can be read. *ret_used: bytes taken. */
 int http_parser_feed(struct http_parser *p, const char *data, size_t n, size_t *ret_used);
 /* Ready for the next request. */
 void http_parser_reset(struct http_parser *p);

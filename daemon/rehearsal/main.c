@@ -1,5 +1,6 @@
-/* agentd-rehearsal: a model server that plays a script. For trying agentd without a model, for its tests and benchmarks. Options
- * only; everything else is in server.h (sockets), player.h (what is answered) and script.h (the script's format). */
+/* agentd-rehearsal: a model server that plays a script. For trying agentd without a model, for its tests and
+ * benchmarks. Options only; everything else is in server.h (sockets), player.h (what is answered) and
+ * script.h (the script's format). */
 #include "daemon/base/mem.h"
 #include "daemon/rehearsal/asked.h"
 #include "daemon/rehearsal/server.h"
@@ -12,8 +13,10 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+/* clang-format off */
 static const char help[] =
-    "Usage: agentd-rehearsal --script FILE [--listen 127.0.0.1:PORT] [--wire all] [--log FILE] [--bodies DIR] [--check]\n"
+    "Usage: agentd-rehearsal --script FILE [--listen 127.0.0.1:PORT] [--wire all] [--log FILE] [--bodies DIR]\n"
+    "                        [--check]\n"
     "\n"
     "Plays a script as a model server would: OpenAI Responses (POST /v1/responses) and Chat Completions\n"
     "(POST /v1/chat/completions), streamed or not, and GET /v1/models. No model is called.\n"
@@ -22,7 +25,7 @@ static const char help[] =
     "  --listen ADDRESS  a loopback address and a port; 0 picks one (the default: 127.0.0.1:0).\n"
     "                    Prints `listening on http://ADDRESS` when it is ready\n"
     "  --wire WIRE       openai-responses, openai-chat or all (the default)\n"
-    "  --log FILE        appends one JSON line per request, and one when a client leaves before its reply ends\n"
+    "  --log FILE        appends one JSON line per request, and one when a client leaves early\n"
     "  --bodies DIR      keeps the body of each request as DIR/000001.json ...\n"
     "  --check           only reads the script\n"
     "\n"
@@ -46,19 +49,20 @@ static const char help[] =
     "  pace_ms: 0                            # where a step says none\n"
     "\n"
     "  call      {tool, arguments: {...}} or {tool, raw_arguments: TEXT}: TEXT is sent as it stands\n"
-    "  expect    last_output_matches, any_output_matches (tool outputs; those of parallel calls may come in any order),\n"
-    "            last_user_matches, request_matches (the whole body); POSIX extended regular expressions, by line as\n"
-    "            grep -E. If one fails the request is answered with 400 and what differed\n"
-    "  fault     {status, retry_after_s, code, message}, {cut_after_bytes: N}, {stall_ms: N} or {malformed: true} (or a\n"
-    "            text to send), each with times: N (default 1); counted per step and conversation (prompt_cache_key,\n"
-    "            else the first user message). In a step with say or call it meets that step\n"
+    "  expect    last_output_matches, any_output_matches (tool outputs; those of parallel calls come in\n"
+    "            any order), last_user_matches, request_matches (the whole body); POSIX extended regular\n"
+    "            expressions, by line as grep -E. If one fails the answer is 400 and says what differed\n"
+    "  fault     {status, retry_after_s, code, message}, {cut_after_bytes: N}, {stall_ms: N} or {malformed: true}\n"
+    "            (or a text to send), each with times: N (default 1); counted per step and conversation\n"
+    "            (prompt_cache_key, else the first user message). Beside say or call it meets that step\n"
     "\n"
-    "The step that is due is the number of assistant turns in the request; nothing else is remembered. Behind the last\n"
-    "step every request is answered with 400.\n"
+    "The step that is due is the number of assistant turns in the request; nothing else is remembered.\n"
+    "Behind the last step every request is answered with 400.\n"
     "\n"
     "Example: agentd-rehearsal --script demo.yaml --listen 127.0.0.1:8080\n"
     "\n"
     "Exit: 0 ended by SIGINT or SIGTERM, 1 cannot listen, 2 wrong usage or script.\n";
+/* clang-format on */
 
 struct options {
     const char *script, *listen, *log, *bodies, *wire;
@@ -67,7 +71,8 @@ struct options {
 
 static _Noreturn void usage_error(const char *what, const char *value)
 {
-    fprintf(stderr, "agentd-rehearsal: %s%s%s; see agentd-rehearsal --help\n", what, value ? ": " : "", value ? value : "");
+    fprintf(stderr, "agentd-rehearsal: %s%s%s; see agentd-rehearsal --help\n", what, value ? ": " : "",
+            value ? value : "");
     exit(2);
 }
 
@@ -84,23 +89,44 @@ static const char *wire_check(const char *name)
 
 static void options_read(int argc, char **argv, struct options *o)
 {
-    static const struct option table[] = {{"script", required_argument, NULL, 's'}, {"listen", required_argument, NULL, 'l'},
-                                          {"wire", required_argument, NULL, 'w'},   {"log", required_argument, NULL, 'o'},
-                                          {"bodies", required_argument, NULL, 'b'}, {"check", no_argument, NULL, 'c'},
-                                          {"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'v'},
+    static const struct option table[] = {{"script", required_argument, NULL, 's'},
+                                          {"listen", required_argument, NULL, 'l'},
+                                          {"wire", required_argument, NULL, 'w'},
+                                          {"log", required_argument, NULL, 'o'},
+                                          {"bodies", required_argument, NULL, 'b'},
+                                          {"check", no_argument, NULL, 'c'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {"version", no_argument, NULL, 'v'},
                                           {NULL, 0, NULL, 0}};
     int c;
     while ((c = getopt_long(argc, argv, "h", table, NULL)) != -1) {
         switch (c) {
-        case 's': o->script = optarg; break;
-        case 'l': o->listen = optarg; break;
-        case 'w': o->wire = wire_check(optarg); break;
-        case 'o': o->log = optarg; break;
-        case 'b': o->bodies = optarg; break;
-        case 'c': o->check = true; break;
-        case 'h': fputs(help, stdout); exit(0);
-        case 'v': puts("agentd-rehearsal " AGENTD_VERSION); exit(0);
-        default: usage_error("wrong option", NULL);
+        case 's':
+            o->script = optarg;
+            break;
+        case 'l':
+            o->listen = optarg;
+            break;
+        case 'w':
+            o->wire = wire_check(optarg);
+            break;
+        case 'o':
+            o->log = optarg;
+            break;
+        case 'b':
+            o->bodies = optarg;
+            break;
+        case 'c':
+            o->check = true;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            exit(0);
+        case 'v':
+            puts("agentd-rehearsal " AGENTD_VERSION);
+            exit(0);
+        default:
+            usage_error("wrong option", NULL);
         }
     }
     if (optind < argc)
@@ -109,7 +135,8 @@ static void options_read(int argc, char **argv, struct options *o)
         usage_error("--script FILE is missing", NULL);
 }
 
-/* Splits ADDRESS:PORT and refuses whatever is not this machine's loopback: the rehearsal asks no one who they are. */
+/* Splits ADDRESS:PORT and refuses whatever is not this machine's loopback: the rehearsal asks no one who they
+ * are. */
 static int address_read(const char *text, struct sockaddr_storage *ret)
 {
     const char *colon = strrchr(text, ':');
@@ -199,9 +226,12 @@ int main(int argc, char **argv)
     options_read(argc, argv, &o);
     struct server_options server = {.bodies = o.bodies, .player = {.wire = o.wire}};
     switch (address_read(o.listen, &server.address)) {
-    case 0: break;
-    case 1: usage_error("--listen takes a loopback address only (127.0.0.1 or [::1]), not", o.listen);
-    default: usage_error("--listen is ADDRESS:PORT, as 127.0.0.1:8080, not", o.listen);
+    case 0:
+        break;
+    case 1:
+        usage_error("--listen takes a loopback address only (127.0.0.1 or [::1]), not", o.listen);
+    default:
+        usage_error("--listen is ADDRESS:PORT, as 127.0.0.1:8080, not", o.listen);
     }
     CLEANUP(buf_free) struct buf error = {0};
     struct script *script;

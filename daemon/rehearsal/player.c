@@ -39,14 +39,16 @@ static const struct wire *wire_find(const struct player *p, struct str path)
 
 static void put_models(struct reply *reply)
 {
-    buf_puts(&reply->body, "{\"object\":\"list\",\"data\":[{\"id\":\"rehearsal\",\"object\":\"model\",\"created\":0,"
-                           "\"owned_by\":\"agentd-rehearsal\"}]}\n");
+    buf_puts(&reply->body,
+             "{\"object\":\"list\",\"data\":[{\"id\":\"rehearsal\",\"object\":\"model\",\"created\":0,"
+             "\"owned_by\":\"agentd-rehearsal\"}]}\n");
 }
 
 static void put_not_found(const struct player *p, struct str method, struct str path, struct reply *reply)
 {
     CLEANUP(buf_free) struct buf text = {0};
-    buf_printf(&text, "the rehearsal has no %.*s %.*s; it has GET /v1/models", STR_ARG(method), STR_ARG(path));
+    buf_printf(&text, "the rehearsal has no %.*s %.*s; it has GET /v1/models", STR_ARG(method),
+               STR_ARG(path));
     const struct wire *wire;
     for (size_t i = 0; (wire = wire_at(i)); i++)
         if (spoken(p, wire))
@@ -129,8 +131,9 @@ static int expectation_check(struct play *p, enum expect_what what)
     }
     if (ok)
         return 0;
-    buf_printf(&message, "rehearsal: step %lld (%s:%zu) expected %s \"%s\", but ", (long long)p->request.turns,
-               p->player->script->path, expect->line, expect_name(what), buf_cstr(&pattern));
+    buf_printf(&message, "rehearsal: step %lld (%s:%zu) expected %s \"%s\", but ",
+               (long long)p->request.turns, p->player->script->path, expect->line, expect_name(what),
+               buf_cstr(&pattern));
     put_found(&message, &p->request, what);
     CLEANUP(buf_free) struct buf valid = {0};
     utf8_put_valid(&valid, buf_view(&message), false);
@@ -179,8 +182,14 @@ static void answer_put(struct play *p)
     struct call *calls = mem_alloc((s->calls_n + 1) * sizeof *calls);
     for (size_t i = 0; i < s->calls_n; i++)
         calls[i] = (struct call){filled(s->calls[i].tool, k), filled(s->calls[i].arguments, k)};
-    struct answer a = {.say = filled(s->say, k), .reasoning = filled(s->reasoning, k), .phase = s->phase, .calls = calls,
-                       .calls_n = s->calls_n, .finish_length = s->finish_length, .usage = s->usage, .step = k,
+    struct answer a = {.say = filled(s->say, k),
+                       .reasoning = filled(s->reasoning, k),
+                       .phase = s->phase,
+                       .calls = calls,
+                       .calls_n = s->calls_n,
+                       .finish_length = s->finish_length,
+                       .usage = s->usage,
+                       .step = k,
                        .created = p->now_s};
     if (!a.usage.given)
         a.usage = usage_estimate(p, &a);
@@ -242,8 +251,10 @@ static void put_no_step(struct play *p)
 {
     CLEANUP(buf_free) struct buf text = {0};
     const struct script *s = p->player->script;
-    buf_printf(&text, "the script has no step %lld: %s has %lld, counted from 0 (the request holds %lld assistant turns)",
-               (long long)p->request.turns, s->path, (long long)s->count, (long long)p->request.turns);
+    buf_printf(
+        &text,
+        "the script has no step %lld: %s has %lld, counted from 0 (the request holds %lld assistant turns)",
+        (long long)p->request.turns, s->path, (long long)s->count, (long long)p->request.turns);
     refuse(p->reply, 400, "no_such_step", &text);
 }
 
@@ -278,10 +289,12 @@ static int request_parse(struct play *p, struct buf *error)
     struct request *r = &p->request;
     json_error_t detail;
     if (json_depth(r->body, PLAYER_DEPTH_MAX) > PLAYER_DEPTH_MAX) {
-        buf_printf(error, "We could not parse the JSON body of your request: it is nested deeper than %d.", PLAYER_DEPTH_MAX);
+        buf_printf(error, "We could not parse the JSON body of your request: it is nested deeper than %d.",
+                   PLAYER_DEPTH_MAX);
         return -1;
     }
-    r->json = json_loadb(r->body.p, r->body.n, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL | JSON_REJECT_DUPLICATES, &detail);
+    r->json = json_loadb(r->body.p, r->body.n,
+                         JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL | JSON_REJECT_DUPLICATES, &detail);
     if (!json_is_object(r->json)) {
         buf_printf(error, "We could not parse the JSON body of your request: %s (line %d, column %d).",
                    r->json ? "it is not an object" : detail.text, detail.line, detail.column);
@@ -312,11 +325,13 @@ static void wire_play(struct play *p)
     request_free(&p->request);
 }
 
-void player_reply(struct player *p, struct str method, struct str path, struct str body, int64_t now_s, struct reply *reply)
+void player_reply(struct player *p, struct str method, struct str path, struct str body, int64_t now_s,
+                  struct reply *reply)
 {
     const struct wire *wire = wire_find(p, path);
     if (wire && str_eqz(method, "POST")) {
-        struct play play = {.player = p, .wire = wire, .request = {.body = body}, .reply = reply, .now_s = now_s};
+        struct play play = {
+            .player = p, .wire = wire, .request = {.body = body}, .reply = reply, .now_s = now_s};
         reply->wire = wire->name;
         wire_play(&play);
     } else if (str_eqz(path, "/v1/models") && str_eqz(method, "GET")) {

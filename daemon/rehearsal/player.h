@@ -1,5 +1,6 @@
 #pragma once
-/* From a request to a reply: finds the wire and the step, checks the expectations, applies the faults. Does no I/O. */
+/* From a request to a reply: finds the wire and the step, checks the expectations, applies the faults. Does
+ * no I/O. */
 #include "daemon/rehearsal/reply.h"
 #include "daemon/rehearsal/script.h"
 #include "daemon/rehearsal/wire.h"
@@ -13,4 +14,5 @@ struct player {
 };
 
 /* Fills an initialised reply. `now_s` is the time that answers bear. */
-void player_reply(struct player *p, struct str method, struct str path, struct str body, int64_t now_s, struct reply *reply);
+void player_reply(struct player *p, struct str method, struct str path, struct str body, int64_t now_s,
+                  struct reply *reply);

@@ -41,7 +41,8 @@ void reply_pieces(struct str text, void (*put)(void *arg, struct str piece), voi
     while (text.n > 0) {
         size_t n = text.n;
         if (n > least) {
-            const char *space = memchr(text.p + least, ' ', text.n - least < 2 * least ? text.n - least : 2 * least);
+            const char *space =
+                memchr(text.p + least, ' ', text.n - least < 2 * least ? text.n - least : 2 * least);
             n = space ? (size_t)(space - text.p) : utf8_floor(text, least);
         }
         put(arg, str_n(text.p, n));

@@ -1,5 +1,6 @@
 #pragma once
-/* An answer that is ready to be sent: status, headers, body, and where the sender pauses. Knows nothing of sockets. */
+/* An answer that is ready to be sent: status, headers, body, and where the sender pauses. Knows nothing of
+ * sockets. */
 #include "daemon/base/buf.h"
 
 #include <stdbool.h>
@@ -25,8 +26,8 @@ struct reply {
     int64_t sequence; /* for the wires: events written */
 
     /* for the log */
-    const char *wire; /* static text, or NULL */
-    int64_t step; /* -1: no step was looked for */
+    const char *wire;  /* static text, or NULL */
+    int64_t step;      /* -1: no step was looked for */
     const char *fault; /* static text, or NULL */
 };
 

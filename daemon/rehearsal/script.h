@@ -1,6 +1,7 @@
 #pragma once
-/* A rehearsal script in memory: what the model will say, step by step. Read by script_read.c; it knows nothing of HTTP or of
- * any wire format.
+// clang-format off
+/* A rehearsal script in memory: what the model will say, step by step. Read by script_read.c; it knows nothing
+ * of HTTP or of any wire format.
  *
  * The entries of `steps:` in the file (YAML or JSON):
  *
@@ -9,25 +10,29 @@
  *     phase: commentary | final_answer
  *     call: {tool: NAME, arguments: {...}}      or  calls: [...]  for several in parallel
  *           raw_arguments: TEXT                 instead of arguments: sent as it stands, valid or not
- *     expect: {last_output_matches: RE}         the text of the last tool output in the request
+ *     expect: {last_output_matches: RE}         the text of the last tool output in the request; the outputs of
+ *                                               parallel calls come in any order
  *             {any_output_matches: RE}          the text of at least one tool output
  *             {last_user_matches: RE}           the text of the last user message
  *             {request_matches: RE}             the whole body of the request, as bytes
  *     delay_ms: N            before anything is sent
- *     pace_ms: N             between the pieces of a stream; `pace_ms:` beside `steps:` is the default for all
+ *     pace_ms: N             between the pieces of a stream; beside `steps:` it is the default for all
  *     repeat: N              the entry stands for N steps
  *     finish: length         the response ends because its token limit was reached
- *     usage: {input_tokens, cached_input_tokens, output_tokens, reasoning_tokens}     also beside `steps:`, for all
+ *     usage: {input_tokens, cached_input_tokens, output_tokens, reasoning_tokens}; beside `steps:`, for all
  *     fault: {status, retry_after_s, code, message | cut_after_bytes | stall_ms | malformed, times}
  *
- * RE is a POSIX extended regular expression, matched as grep -E does: `.` stays within a line, `^` and `$` match at lines.
+ * RE is a POSIX extended regular expression, matched as grep -E does: `.` stays within a line, `^` and `$`
+ * match at lines.
  *
- * Steps count from 0: the step that is due is the number of assistant turns in the request, and `{k}` in a text, an argument or an
- * expectation is that number.
+ * Steps count from 0: the step that is due is the number of assistant turns in the request, and `{k}` in a
+ * text, an argument or an expectation is that number.
  *
- * A fault is what happens to the first `times` (default 1) requests for a step of one conversation. An entry that is only a fault
- * is no step: it belongs to the step after it. Several in a row happen one after the other. Behind the last step it happens to
- * the step that does not exist. Conversations are told apart by prompt_cache_key, else by their first user message. */
+ * A fault is what happens to the first `times` (default 1) requests for a step of one conversation. An entry
+ * that is only a fault is no step: it belongs to the step after it. Several in a row happen one after the
+ * other. Behind the last step it happens to the step that does not exist. Conversations are told apart by
+ * prompt_cache_key, else by their first user message. */
+// clang-format on
 #include "daemon/base/buf.h"
 
 #include <regex.h>
@@ -55,8 +60,8 @@ struct call {
 };
 
 struct fault {
-    int64_t status;          /* 0: none */
-    int64_t retry_after_s;   /* -1: no header */
+    int64_t status;        /* 0: none */
+    int64_t retry_after_s; /* -1: no header */
     struct str code, message;
     int64_t cut_after_bytes; /* -1: none */
     int64_t stall_ms;        /* 0: none */

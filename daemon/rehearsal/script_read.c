@@ -1,4 +1,5 @@
-/* Reading a script: every key is known, every value has its shape, every pattern compiles; else an error with its line. */
+/* Reading a script: every key is known, every value has its shape, every pattern compiles; else an error with
+ * its line. */
 #include "script.h"
 
 #include "daemon/base/mem.h"
@@ -19,8 +20,8 @@ struct field {
     int (*read)(struct reader *r, const yaml_node_t *value, const char *name, void *target);
 };
 
-static int fields_read(struct reader *r, const yaml_node_t *node, const char *what, const struct field *fields, size_t n,
-                       void *target)
+static int fields_read(struct reader *r, const yaml_node_t *node, const char *what,
+                       const struct field *fields, size_t n, void *target)
 {
     if (yaml_check_mapping(&r->file, node, what) < 0)
         return -1;
@@ -33,7 +34,8 @@ static int fields_read(struct reader *r, const yaml_node_t *node, const char *wh
             struct buf names = {0};
             for (j = 0; j < n; j++)
                 buf_printf(&names, "%s%s", j ? ", " : "", fields[j].name);
-            yaml_complain(&r->file, key, "%s has no key \"%.60s\"; it has %s", what, yaml_text(key).p, buf_cstr(&names));
+            yaml_complain(&r->file, key, "%s has no key \"%.60s\"; it has %s", what, yaml_text(key).p,
+                          buf_cstr(&names));
             buf_free(&names);
             return -1;
         }
@@ -166,7 +168,8 @@ static int pattern_check(struct reader *r, const yaml_node_t *v, struct str patt
     if (rc != 0) {
         char text[200];
         regerror(rc, &regex, text, sizeof text);
-        return yaml_complain(&r->file, v, "\"%.200s\" is not a POSIX extended regular expression: %s", pattern.p, text);
+        return yaml_complain(&r->file, v, "\"%.200s\" is not a POSIX extended regular expression: %s",
+                             pattern.p, text);
     }
     regfree(&regex);
     return 0;
@@ -252,7 +255,8 @@ static int fault_check(struct reader *r, const yaml_node_t *v, const struct faul
     if (!f->status && !stream)
         return yaml_complain(&r->file, v, "a fault needs status, cut_after_bytes, stall_ms or malformed");
     if (f->status && stream)
-        return yaml_complain(&r->file, v, "a fault with a status sends no stream: leave out what concerns the stream");
+        return yaml_complain(&r->file, v,
+                             "a fault with a status sends no stream: leave out what concerns the stream");
     if (!f->status && (f->retry_after_s >= 0 || f->code.p || f->message.p))
         return yaml_complain(&r->file, v, "retry_after_s, code and message belong to a fault with a status");
     return 0;
@@ -260,14 +264,11 @@ static int fault_check(struct reader *r, const yaml_node_t *v, const struct faul
 
 static int step_fault(struct reader *r, const yaml_node_t *v, const char *name, void *s)
 {
-    static const struct field fields[] = {{"status", fault_status},
-                                          {"retry_after_s", fault_retry_after},
-                                          {"code", fault_code},
-                                          {"message", fault_message},
-                                          {"cut_after_bytes", fault_cut},
-                                          {"stall_ms", fault_stall},
-                                          {"malformed", fault_malformed},
-                                          {"times", fault_times}};
+    static const struct field fields[] = {
+        {"status", fault_status},       {"retry_after_s", fault_retry_after},
+        {"code", fault_code},           {"message", fault_message},
+        {"cut_after_bytes", fault_cut}, {"stall_ms", fault_stall},
+        {"malformed", fault_malformed}, {"times", fault_times}};
     struct step *step = s;
     step->faults = mem_alloc(sizeof *step->faults);
     step->faults_n = 1;
@@ -365,9 +366,10 @@ static struct step *step_add(struct reader *r, size_t line)
 static int entry_read(struct reader *r, const yaml_node_t *node)
 {
     static const struct field fields[] = {
-        {"say", step_say},       {"reasoning", step_reasoning}, {"phase", step_phase},   {"call", step_call},
-        {"calls", step_calls},   {"expect", step_expect},       {"delay_ms", step_delay}, {"pace_ms", step_pace},
-        {"repeat", step_repeat}, {"finish", step_finish},       {"usage", step_usage},   {"fault", step_fault}};
+        {"say", step_say},        {"reasoning", step_reasoning}, {"phase", step_phase},
+        {"call", step_call},      {"calls", step_calls},         {"expect", step_expect},
+        {"delay_ms", step_delay}, {"pace_ms", step_pace},        {"repeat", step_repeat},
+        {"finish", step_finish},  {"usage", step_usage},         {"fault", step_fault}};
     struct step *step = step_add(r, yaml_line(node));
     if (FIELDS_READ(r, node, "a step", fields, step) < 0)
         return -1;
@@ -381,7 +383,8 @@ static int entry_read(struct reader *r, const yaml_node_t *node)
     if (!speaks)
         return yaml_complain(&r->file, node, "a step needs say, call, calls, reasoning or fault");
     if (step->repeat > 1 && r->waiting_n > 0) {
-        /* The waiting faults belong to the first repetition only: it becomes an entry of its own by reading it twice. */
+        /* The waiting faults belong to the first repetition only: it becomes an entry of its own by reading
+         * it twice. */
         int64_t repeat = step->repeat;
         step->repeat = 1;
         faults_place(r, step);
@@ -427,7 +430,8 @@ static int script_pace(struct reader *r, const yaml_node_t *v, const char *name,
 
 static int root_read(struct reader *r)
 {
-    static const struct field fields[] = {{"steps", script_steps}, {"usage", script_usage}, {"pace_ms", script_pace}};
+    static const struct field fields[] = {
+        {"steps", script_steps}, {"usage", script_usage}, {"pace_ms", script_pace}};
     yaml_node_t *root = yaml_file_root(&r->file);
     if (!root)
         return yaml_complain(&r->file, NULL, "it is empty; a script has steps:");

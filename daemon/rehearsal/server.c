@@ -48,7 +48,7 @@ struct connection {
 
     int64_t number; /* of the request */
     struct reply reply;
-    bool last;      /* the connection ends with this reply */
+    bool last; /* the connection ends with this reply */
     bool linger;
     bool head_sent, chunked;
     size_t sent;       /* bytes of the reply's body */
@@ -80,7 +80,8 @@ static void put_text(struct buf *b, struct str text)
 
 static bool is_secret(struct str name)
 {
-    static const char *const secrets[] = {"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"};
+    static const char *const secrets[] = {"authorization", "proxy-authorization", "x-api-key", "api-key",
+                                          "cookie"};
     for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++)
         if (name.n == strlen(secrets[i]) && strncasecmp(name.p, secrets[i], name.n) == 0)
             return true;
@@ -225,7 +226,8 @@ static void put_head(struct connection *c)
     bool stream = strncmp(r->content_type, "text/event-stream", 17) == 0;
     c->chunked = c->parser.minor > 0 && (stream || r->cut);
     c->last = c->last || r->cut || !c->parser.keep_alive || (!c->chunked && stream);
-    buf_printf(&c->out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n", r->status, http_reason(r->status), r->content_type);
+    buf_printf(&c->out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n", r->status, http_reason(r->status),
+               r->content_type);
     if (r->retry_after_s >= 0)
         buf_printf(&c->out, "Retry-After: %lld\r\n", (long long)r->retry_after_s);
     if (c->chunked)
@@ -327,8 +329,8 @@ static void request_take(struct connection *c)
 {
     c->number = ++c->server->requests;
     body_keep(c);
-    player_reply(&c->server->options.player, c->parser.method, c->parser.path, buf_view(&c->parser.body), time(NULL),
-                 &c->reply);
+    player_reply(&c->server->options.player, c->parser.method, c->parser.path, buf_view(&c->parser.body),
+                 time(NULL), &c->reply);
     log_request(c);
     reply_begin(c);
 }
@@ -351,7 +353,8 @@ static void continue_put(struct connection *c)
     static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
     uv_buf_t buf = uv_buf_init((char *)(uintptr_t)text, sizeof text - 1);
     c->parser.wants_continue = false;
-    /* The socket is empty before the first reply byte: this fits, or the client has gone and the next read says so. */
+    /* The socket is empty before the first reply byte: this fits, or the client has gone and the next read
+     * says so. */
     uv_try_write((uv_stream_t *)&c->tcp, &buf, 1);
 }
 

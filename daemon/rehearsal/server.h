@@ -1,5 +1,6 @@
 #pragma once
-/* The socket side: connections, pauses, the log. One libuv loop; it knows of models only that player.h answers requests. */
+/* The socket side: connections, pauses, the log. One libuv loop; it knows of models only that player.h
+ * answers requests. */
 #include "daemon/rehearsal/player.h"
 
 #include <stdio.h>

@@ -39,5 +39,6 @@ void wire_put_error(struct reply *reply, int status, const char *code, struct st
 
 void wire_put_id(struct buf *b, const char *prefix, const struct request *r, const struct answer *a, size_t i)
 {
-    buf_printf(b, "\"%s_%016llx%04llx%02zx\"", prefix, (unsigned long long)r->conversation, (unsigned long long)a->step, i);
+    buf_printf(b, "\"%s_%016llx%04llx%02zx\"", prefix, (unsigned long long)r->conversation,
+               (unsigned long long)a->step, i);
 }

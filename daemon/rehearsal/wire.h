@@ -1,6 +1,6 @@
 #pragma once
-/* A wire is one provider's format: it reads a request and writes the answer that the real provider would send. Pure; one file
- * each. anthropic-messages comes as a third file and a third line in wire.c. */
+/* A wire is one provider's format: it reads a request and writes the answer that the real provider would
+ * send. Pure; one file each. anthropic-messages comes as a third file and a third line in wire.c. */
 #include "daemon/rehearsal/reply.h"
 #include "daemon/rehearsal/request.h"
 #include "daemon/rehearsal/script.h"
@@ -28,10 +28,12 @@ struct wire {
 /* NULL behind the last. */
 const struct wire *wire_at(size_t i);
 
-/* An error in OpenAI's shape, which both OpenAI wires use and which the paths of no wire use too. `code` may be NULL. */
+/* An error in OpenAI's shape, which both OpenAI wires use and which the paths of no wire use too. `code` may
+ * be NULL. */
 void wire_put_error(struct reply *reply, int status, const char *code, struct str message);
 
 /* For the wires. */
 extern const struct wire wire_responses, wire_chat;
 /* Ids are made of the conversation, the step and a position: the same request gets the same answer. */
-void wire_put_id(struct buf *b, const char *prefix, const struct request *r, const struct answer *a, size_t i);
+void wire_put_id(struct buf *b, const char *prefix, const struct request *r, const struct answer *a,
+                 size_t i);

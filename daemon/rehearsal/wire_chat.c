@@ -1,5 +1,6 @@
 /* OpenAI Chat Completions: POST /v1/chat/completions. Shapes as in OpenAI's SDK types (npm `openai`,
- * resources/chat/completions/completions.d.ts); reasoning as vLLM, DeepSeek and llama.cpp stream it (`reasoning_content`). */
+ * resources/chat/completions/completions.d.ts); reasoning as vLLM, DeepSeek and llama.cpp stream it
+ * (`reasoning_content`). */
 #include "wire.h"
 
 #include "daemon/base/json.h"
@@ -21,7 +22,8 @@ static int calls_answered(json_t *open, struct buf *error)
     if (!id)
         return 0;
     buf_printf(error,
-               "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. "
+               "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
+               "'tool_call_id'. "
                "The following tool_call_ids did not have response messages: %s",
                id);
     return -1;
@@ -37,8 +39,11 @@ static int calls_note(json_t *message, size_t i, json_t *open, struct buf *error
         const char *id = json_string_value(json_object_get(call, "id"));
         if (!id || !json_is_string(json_object_get(function, "name")) ||
             !json_is_string(json_object_get(function, "arguments"))) {
-            buf_printf(error, "Missing required parameter: 'messages[%zu].tool_calls[%zu]' needs id, function.name and "
-                              "function.arguments.", i, j);
+            buf_printf(
+                error,
+                "Missing required parameter: 'messages[%zu].tool_calls[%zu]' needs id, function.name and "
+                "function.arguments.",
+                i, j);
             return -1;
         }
         json_object_set_new(open, id, json_true());
@@ -50,8 +55,11 @@ static int output_note(struct request *r, json_t *message, size_t i, json_t *ope
 {
     const char *id = json_string_value(json_object_get(message, "tool_call_id"));
     if (!id || json_object_del(open, id) < 0) {
-        buf_printf(error, "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with "
-                          "'tool_calls' (messages[%zu]).", i);
+        buf_printf(
+            error,
+            "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with "
+            "'tool_calls' (messages[%zu]).",
+            i);
         return -1;
     }
     request_output(r, json_object_get(message, "content"));
@@ -75,7 +83,8 @@ static int message_read(struct request *r, json_t *message, size_t i, json_t *op
         return calls_note(message, i, open, error);
     }
     if (!json_is_string(content) && !json_is_array(content)) {
-        buf_printf(error, "Invalid value for 'content' of messages[%zu]: expected a string or a list of parts.", i);
+        buf_printf(error,
+                   "Invalid value for 'content' of messages[%zu]: expected a string or a list of parts.", i);
         return -1;
     }
     if (strcmp(role, "user") == 0)
@@ -88,7 +97,8 @@ static int message_read(struct request *r, json_t *message, size_t i, json_t *op
 static int chat_read(struct request *r, struct buf *error)
 {
     json_t *messages = json_object_get(r->json, "messages"), *message, *open = json_object();
-    r->include_usage = json_is_true(json_object_get(json_object_get(r->json, "stream_options"), "include_usage"));
+    r->include_usage =
+        json_is_true(json_object_get(json_object_get(r->json, "stream_options"), "include_usage"));
     int rc = 0;
     size_t i;
     if (json_array_size(messages) == 0) {
@@ -118,9 +128,12 @@ static const char *finish_reason(const struct answer *a)
 
 static void put_usage(struct buf *b, const struct usage *u)
 {
-    buf_printf(b, "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,", (long long)u->input_tokens,
-               (long long)u->output_tokens, (long long)(u->input_tokens + u->output_tokens));
-    buf_printf(b, "\"prompt_tokens_details\":{\"cached_tokens\":%lld},\"completion_tokens_details\":{\"reasoning_tokens\":%lld}}",
+    buf_printf(b, "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,",
+               (long long)u->input_tokens, (long long)u->output_tokens,
+               (long long)(u->input_tokens + u->output_tokens));
+    buf_printf(b,
+               "\"prompt_tokens_details\":{\"cached_tokens\":%lld},\"completion_tokens_details\":{"
+               "\"reasoning_tokens\":%lld}}",
                (long long)u->cached_input_tokens, (long long)u->reasoning_tokens);
 }
 

@@ -1,5 +1,6 @@
 /* OpenAI Responses: POST /v1/responses. Shapes and order of events as in OpenAI's SDK types (npm `openai`,
- * resources/responses/responses.d.ts). What only echoes the request (instructions, tools) is left out of the answers. */
+ * resources/responses/responses.d.ts). What only echoes the request (instructions, tools) is left out of the
+ * answers. */
 #include "wire.h"
 
 #include "daemon/base/json.h"
@@ -66,15 +67,18 @@ static int message_read(struct request *r, json_t *item, size_t i, struct buf *e
     return 0;
 }
 
-static int item_read(struct request *r, json_t *item, size_t i, json_t *calls, json_t *outputs, struct buf *error)
+static int item_read(struct request *r, json_t *item, size_t i, json_t *calls, json_t *outputs,
+                     struct buf *error)
 {
     const char *type = json_string_value(json_object_get(item, "type"));
     if (!type || strcmp(type, "message") == 0)
         return message_read(r, item, i, error);
     if (strcmp(type, "function_call") == 0) {
         request_assistant(r);
-        if (!json_is_string(json_object_get(item, "name")) || !json_is_string(json_object_get(item, "arguments"))) {
-            buf_printf(error, "Missing required parameter: 'input[%zu].name' and '.arguments' must be strings.", i);
+        if (!json_is_string(json_object_get(item, "name")) ||
+            !json_is_string(json_object_get(item, "arguments"))) {
+            buf_printf(error,
+                       "Missing required parameter: 'input[%zu].name' and '.arguments' must be strings.", i);
             return -1;
         }
         return call_note(calls, item, i, error);
@@ -158,7 +162,8 @@ static bool item_event(struct writer *w, const char *type, const char *part_inde
     return true;
 }
 
-static void text_event(struct writer *w, const char *type, const char *part_index, const char *member, struct str text)
+static void text_event(struct writer *w, const char *type, const char *part_index, const char *member,
+                       struct str text)
 {
     if (!item_event(w, type, part_index))
         return;
@@ -167,7 +172,8 @@ static void text_event(struct writer *w, const char *type, const char *part_inde
     event_close(w);
 }
 
-static void part_event(struct writer *w, const char *type, const char *part_index, const char *part, struct str text)
+static void part_event(struct writer *w, const char *type, const char *part_index, const char *part,
+                       struct str text)
 {
     if (!item_event(w, type, part_index))
         return;
@@ -299,7 +305,8 @@ static void call_item(struct writer *w, struct buf *b, const struct call *call, 
 {
     buf_puts(b, "{\"id\":");
     buf_str(b, w->item);
-    buf_printf(b, ",\"type\":\"function_call\",\"status\":\"%s\",\"call_id\":", whole ? "completed" : "in_progress");
+    buf_printf(
+        b, ",\"type\":\"function_call\",\"status\":\"%s\",\"call_id\":", whole ? "completed" : "in_progress");
     wire_put_id(b, "call", w->request, w->answer, w->index);
     buf_puts(b, ",\"name\":");
     json_put_string(b, call->tool);
@@ -330,11 +337,13 @@ static void put_call(struct writer *w, const struct call *call)
 
 static void put_usage(struct buf *b, const struct usage *u)
 {
-    buf_printf(b, "{\"input_tokens\":%lld,\"input_tokens_details\":{\"cached_tokens\":%lld},", (long long)u->input_tokens,
-               (long long)u->cached_input_tokens);
-    buf_printf(b, "\"output_tokens\":%lld,\"output_tokens_details\":{\"reasoning_tokens\":%lld},\"total_tokens\":%lld}",
-               (long long)u->output_tokens, (long long)u->reasoning_tokens,
-               (long long)(u->input_tokens + u->output_tokens));
+    buf_printf(b, "{\"input_tokens\":%lld,\"input_tokens_details\":{\"cached_tokens\":%lld},",
+               (long long)u->input_tokens, (long long)u->cached_input_tokens);
+    buf_printf(
+        b,
+        "\"output_tokens\":%lld,\"output_tokens_details\":{\"reasoning_tokens\":%lld},\"total_tokens\":%lld}",
+        (long long)u->output_tokens, (long long)u->reasoning_tokens,
+        (long long)(u->input_tokens + u->output_tokens));
 }
 
 static void put_response(struct writer *w, const char *status)
@@ -343,17 +352,20 @@ static void put_response(struct writer *w, const char *status)
     bool whole = strcmp(status, "in_progress") != 0;
     buf_puts(b, "{\"id\":");
     wire_put_id(b, "resp", w->request, w->answer, 0);
-    buf_printf(b, ",\"object\":\"response\",\"created_at\":%lld,\"status\":\"%s\",\"background\":false,\"error\":null,",
-               (long long)w->answer->created, status);
+    buf_printf(
+        b,
+        ",\"object\":\"response\",\"created_at\":%lld,\"status\":\"%s\",\"background\":false,\"error\":null,",
+        (long long)w->answer->created, status);
     buf_puts(b, "\"incomplete_details\":");
     buf_puts(b, strcmp(status, "incomplete") == 0 ? "{\"reason\":\"max_output_tokens\"}" : "null");
     buf_puts(b, ",\"instructions\":null,\"max_output_tokens\":null,\"model\":");
     json_put_string(b, w->request->model);
     buf_puts(b, ",\"output\":[");
     buf_str(b, buf_view(&w->output));
-    buf_puts(b, "],\"parallel_tool_calls\":true,\"previous_response_id\":null,\"store\":false,\"temperature\":1.0,"
-                "\"text\":{\"format\":{\"type\":\"text\"}},\"tool_choice\":\"auto\",\"tools\":[],\"top_p\":1.0,"
-                "\"truncation\":\"disabled\",\"usage\":");
+    buf_puts(
+        b, "],\"parallel_tool_calls\":true,\"previous_response_id\":null,\"store\":false,\"temperature\":1.0,"
+           "\"text\":{\"format\":{\"type\":\"text\"}},\"tool_choice\":\"auto\",\"tools\":[],\"top_p\":1.0,"
+           "\"truncation\":\"disabled\",\"usage\":");
     if (whole)
         put_usage(b, &w->answer->usage);
     else
@@ -391,4 +403,5 @@ static void responses_put_answer(struct reply *reply, const struct request *r, c
     buf_free(&w.output);
 }
 
-const struct wire wire_responses = {"openai-responses", "/v1/responses", responses_read, responses_put_answer};
+const struct wire wire_responses = {"openai-responses", "/v1/responses", responses_read,
+                                    responses_put_answer};

@@ -49,8 +49,8 @@ static int file_read(const char *path, size_t bytes_max, struct buf *ret, struct
     return error->n > 0 ? -1 : 0;
 }
 
-/* JSON is YAML but for one thing: libyaml refuses a character written as two \u escapes (RFC 8259, section 7). They become
- * one \U escape; the lines stay where they were. */
+/* JSON is YAML but for one thing: libyaml refuses a character written as two \u escapes (RFC 8259, section
+ * 7). They become one \U escape; the lines stay where they were. */
 static unsigned long hex4(const char *p)
 {
     char digits[5] = {p[0], p[1], p[2], p[3], 0};
@@ -95,7 +95,8 @@ static void json_to_yaml(struct buf *text)
 static int parser_complain(const char *path, const yaml_parser_t *parser, struct buf *error)
 {
     size_t line = parser->error == YAML_READER_ERROR ? 1 : parser->problem_mark.line + 1;
-    buf_printf(error, "%s:%zu: it is not valid YAML: %s", path, line, parser->problem ? parser->problem : "no memory");
+    buf_printf(error, "%s:%zu: it is not valid YAML: %s", path, line,
+               parser->problem ? parser->problem : "no memory");
     if (parser->error == YAML_READER_ERROR)
         buf_printf(error, " (at byte %zu)", parser->problem_offset);
     return -1;
@@ -176,7 +177,8 @@ int yaml_get_text(struct yaml_file *f, const yaml_node_t *node, const char *what
     return 0;
 }
 
-int yaml_get_int(struct yaml_file *f, const yaml_node_t *node, const char *what, int64_t least, int64_t most, int64_t *ret)
+int yaml_get_int(struct yaml_file *f, const yaml_node_t *node, const char *what, int64_t least, int64_t most,
+                 int64_t *ret)
 {
     if (node->type != YAML_SCALAR_NODE)
         return yaml_complain(f, node, "%s must be a whole number", what);
@@ -187,7 +189,8 @@ int yaml_get_int(struct yaml_file *f, const yaml_node_t *node, const char *what,
     if (end == text || *end || errno)
         return yaml_complain(f, node, "%s must be a whole number, not \"%.60s\"", what, text);
     if (v < least || v > most)
-        return yaml_complain(f, node, "%s must be from %lld to %lld", what, (long long)least, (long long)most);
+        return yaml_complain(f, node, "%s must be from %lld to %lld", what, (long long)least,
+                             (long long)most);
     *ret = v;
     return 0;
 }
@@ -229,7 +232,8 @@ static void scalar_to_json(const yaml_node_t *node, struct buf *ret)
     bool plain = node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     if (plain && (text.n == 0 || str_eqz(text, "~")))
         buf_puts(ret, "null");
-    else if (plain && (str_eqz(text, "true") || str_eqz(text, "false") || str_eqz(text, "null") || is_json_number(text)))
+    else if (plain && (str_eqz(text, "true") || str_eqz(text, "false") || str_eqz(text, "null") ||
+                       is_json_number(text)))
         buf_str(ret, text);
     else
         json_put_string(ret, text);

@@ -1,5 +1,6 @@
 #pragma once
-/* A YAML (or JSON) file as a tree whose nodes know their line. Knows nothing of what is in it. Calls: base, libyaml, jansson. */
+/* A YAML (or JSON) file as a tree whose nodes know their line. Knows nothing of what is in it. Calls: base,
+ * libyaml, jansson. */
 #include "daemon/base/buf.h"
 
 #include <stdbool.h>
@@ -18,7 +19,8 @@ void yaml_file_free(struct yaml_file *f);
 yaml_node_t *yaml_file_root(struct yaml_file *f); /* NULL: an empty file */
 
 /* Sets the error, if there is none yet. Always -1. */
-int yaml_complain(struct yaml_file *f, const yaml_node_t *at, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int yaml_complain(struct yaml_file *f, const yaml_node_t *at, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 size_t yaml_line(const yaml_node_t *node);
 /* Walks a mapping or sequence: NULL at the end. */
@@ -28,7 +30,8 @@ struct str yaml_text(const yaml_node_t *scalar);
 
 /* Each reads one value: 0, or -1 with the error set. `what` names it in the error. Strings are copied. */
 int yaml_get_text(struct yaml_file *f, const yaml_node_t *node, const char *what, struct str *ret);
-int yaml_get_int(struct yaml_file *f, const yaml_node_t *node, const char *what, int64_t least, int64_t most, int64_t *ret);
+int yaml_get_int(struct yaml_file *f, const yaml_node_t *node, const char *what, int64_t least, int64_t most,
+                 int64_t *ret);
 /* Any value as JSON text. Numbers keep their digits. */
 int yaml_get_json(struct yaml_file *f, const yaml_node_t *node, size_t depth_max, struct buf *ret);
 /* The keys of a mapping must be scalars and differ. */
