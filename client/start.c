@@ -198,8 +198,10 @@ static void make_folder(const char *path)
 
 int start_lock(const char *state_dir)
 {
+    CLEANUP(buf_free) struct buf path = {0};
     make_folder(state_dir);
-    int fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    buf_printf(&path, "%s/daemon.log", state_dir);
+    int fd = open(path.p, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0600);
     if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0)
         return fd;
     int failed = errno;

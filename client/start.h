@@ -29,8 +29,8 @@ void start_args(const struct start_places *places, const char *program, const ch
 /* Undoes what agentctl changed for itself; between fork and exec. */
 void start_reset_signals(void);
 
-/* Of several clients that find no daemon at once, one starts it: a lock on the state folder itself, which is made (0700) if need
- * be. A descriptor to close, or -1: somebody else has it (errno is EWOULDBLOCK), or there can be none. */
+/* Of several clients that find no daemon at once, one starts it: a lock on daemon.log, which the start makes anyhow (the folder
+ * too, 0700). A descriptor to close, or -1: somebody else has it (errno is EWOULDBLOCK), or there can be none. */
 int start_lock(const char *state_dir);
 /* Runs the supervisor and waits until the daemon serves, at most START_MS_MAX. 0: it serves (or takes its time: see the socket). Else
  * the exit status of the daemon or its supervisor, or -1, and what it had to say in `error`. */
