@@ -225,7 +225,8 @@ static void take_apart(struct daemon *d, bool orderly)
         if (d->disk_full || store_commit_wait(d->store, last, &error) != 0)
             log_warn("the orderly end could not be noted: %s", buf_cstr(&error));
     }
-    rpc_free(d->rpc);
+    if (d->rpc)
+        rpc_free(d->rpc);
     if (d->runs)
         runs_free(d->runs);
     if (d->world)
