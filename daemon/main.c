@@ -116,21 +116,21 @@ static int check_config(const struct options *o)
     return LIFECYCLE_EXIT_OK;
 }
 
-/* agentd-runner and agentd-tool: beside this program in a build tree, else where they are installed. */
+/* agentd-runner and agentd-tool: beside this program, as they are installed, or as a build folder has them. */
 static void find_program(const char *name, struct buf *ret)
 {
+    static const char *const places[] = {"", "runner/"};
     char exe[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    if (n > 0) {
-        exe[n] = 0;
-        char *slash = strrchr(exe, '/');
-        if (slash)
-            *slash = 0;
-        buf_printf(ret, "%s/runner/%s", exe, name);
+    exe[n > 0 ? n : 0] = 0;
+    const char *slash = strrchr(exe, '/');
+    for (size_t i = 0; slash && i < sizeof places / sizeof places[0]; i++) {
+        buf_clear(ret);
+        buf_printf(ret, "%.*s/%s%s", (int)(slash - exe), exe, places[i], name);
         if (access(buf_cstr(ret), X_OK) == 0)
             return;
-        buf_clear(ret);
     }
+    buf_clear(ret);
     buf_printf(ret, "%s/%s", AGENTD_LIBEXECDIR, name);
 }
 
