@@ -21,8 +21,8 @@ struct world {
     struct clock_now (*now)(void *ctx);
     uint64_t (*random)(void *ctx);
 
-    /* The filling batch: an event that is about to be applied; the bytes of one context item (appends them at `index` of the prompt and returns
-     * their number); the task as it is after all of the input. */
+    /* The filling batch: an event that is about to be applied; the bytes of one context item (appends them at `index` of the
+     * prompt and returns their number); the task as it is after all of the input. */
     void (*journal_event)(void *ctx, const struct event *event);
     int64_t (*journal_context)(void *ctx, const struct task *t, int64_t index, const struct context_item *item);
     void (*journal_task)(void *ctx, const struct task *t);
