@@ -199,11 +199,8 @@ static void test_mutated_messages(void **state)
     (void)state;
     static const char *const seeds[] = {
         "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"task/get\",\"params\":{\"task\":\"x\"}}",
-        "{\"jsonrpc\":\"2.0\",\"id\":\"a\\u00e9\",\"method\":\"task/"
-        "steer\",\"params\":{\"task\":\"x\",\"text\":"
-        "\"y\",\"delivery\":\"now\",\"key\":\"k\"}}",
-        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"events/"
-        "subscribe\",\"params\":{\"after_pos\":0,\"deltas\":true}}",
+        "{\"jsonrpc\":\"2.0\",\"id\":\"a\\u00e9\",\"method\":\"task/steer\",\"params\":{\"task\":\"x\",\"text\":\"y\",\"delivery\":\"now\",\"key\":\"k\"}}",
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"events/subscribe\",\"params\":{\"after_pos\":0,\"deltas\":true}}",
         "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"events/unsubscribe\",\"params\":{\"subscription\":1}}",
         "[1,{\"a\":[null,true,-1.5e3]}]",
     };
