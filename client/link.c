@@ -19,6 +19,10 @@
 #define QUIET_MS 300         /* a lost connection that is back this soon is not worth a word */
 #define SUPERVISOR_MS 3000   /* how long the supervisor is given before a daemon is started from here */
 #define PATIENCE_MS 10000     /* after a start: another daemon may be just ending or beginning */
+#define LIFE_MS 10000         /* a connection that lasts as long is no part of a row of losses */
+#define LOSSES_FREE 3         /* in a row, before there is a pause */
+#define LOSSES_MAX 10         /* in a row: then it is not a matter of waiting */
+#define LOSSES_PAUSE_MS_MAX 5000
 
 /* A notification that came while a reply was awaited. */
 struct queued {
@@ -48,6 +52,11 @@ struct link {
     struct buf error, hint;
     int error_code;
     bool absent; /* the error is that nobody listens */
+    int64_t connected_ms;
+    int64_t lost_ms; /* since when a lost connection is being replaced; 0: it is not */
+    int losses;      /* in a row, each soon after a connection was made */
+    bool told;       /* of this loss */
+    bool started;    /* a daemon, because of this loss */
 };
 
 int64_t link_now_ms(void)
@@ -359,6 +368,9 @@ static int connect_once(struct link *l)
         rc = LINK_E_LOST;
     if (rc != LINK_OK)
         wire_close(&l->wire);
+    else
+        l->connected_ms = link_now_ms();
+    l->lost_ms = rc == LINK_OK ? 0 : l->lost_ms;
     return rc;
 }
 
@@ -464,34 +476,82 @@ static void talk(const struct link *l, const char *sentence)
         l->options.talk(sentence);
 }
 
-/* The connection is lost: gives the supervisor its time, then starts a daemon from here. */
-static int reconnect(struct link *l)
+/* A daemon that comes back only to go away again may do so for ever. */
+static int fail_losses(struct link *l)
 {
-    int64_t lost_ms = link_now_ms();
-    bool told = false, started = false;
-    wire_close(&l->wire);
-    for (int64_t pause_ms = 5;; pause_ms = pause_ms < 250 ? pause_ms * 2 : 250) {
-        int rc = connect_once(l);
-        int64_t passed_ms = link_now_ms() - lost_ms;
-        if (rc == LINK_OK && told)
-            talk(l, "connected again");
-        if (rc != LINK_E_LOST)
-            return rc;
-        if (start_stopped(link_state_dir(l)) || passed_ms > LINK_RECONNECT_MS)
-            return fail_no_daemon(l);
-        if (passed_ms > QUIET_MS && !told) {
-            talk(l, "the connection to the daemon was lost; waiting for it to come back");
-            told = true;
-        }
-        if (passed_ms > SUPERVISOR_MS && !started && may_start(l)) {
-            started = true;
-            rc = start(l);
-            if (rc != LINK_OK)
-                return rc;
-        }
-        struct wire_wait wait = wait_until(l, link_now_ms() + pause_ms, -1);
+    fail(l, 0, "the daemon has gone away %d times in a row, each time within %d s", l->losses, LIFE_MS / 1000);
+    buf_printf(&l->hint, "%s/daemon.log says why. Tasks go on from where they are once it stays.", link_state_dir(l));
+    return LINK_E_NO_DAEMON;
+}
+
+static int fail_gone(struct link *l)
+{
+    bool stopped = start_stopped(link_state_dir(l));
+    int rc = fail_no_daemon(l);
+    if (!stopped)
+        buf_printf(&l->hint, " %s/daemon.log says why the last one ended.", link_state_dir(l));
+    return rc;
+}
+
+static void begin_loss(struct link *l)
+{
+    int64_t now_ms = link_now_ms();
+    link_close(l);
+    l->losses = now_ms - l->connected_ms < LIFE_MS ? l->losses + 1 : 1;
+    l->lost_ms = now_ms;
+    l->told = l->losses > LOSSES_FREE; /* a row of them is not told one by one */
+    l->started = false;
+    if (l->losses == LOSSES_FREE + 1)
+        talk(l, "the daemon keeps going away; waiting for it to stay");
+}
+
+/* Before the first attempt. */
+static int64_t first_pause_ms(const struct link *l)
+{
+    int64_t ms = l->losses <= LOSSES_FREE ? 0 : 100LL << (l->losses - LOSSES_FREE - 1);
+    return ms < LOSSES_PAUSE_MS_MAX ? ms : LOSSES_PAUSE_MS_MAX;
+}
+
+/* One attempt at a new connection. LINK_E_LOST: it has to go on. */
+static int try_reconnect(struct link *l)
+{
+    int rc = connect_once(l);
+    int64_t passed_ms = link_now_ms() - l->lost_ms;
+    if (rc == LINK_OK && l->told && l->losses <= LOSSES_FREE)
+        talk(l, "connected again");
+    if (rc != LINK_E_LOST)
+        return rc;
+    if (start_stopped(link_state_dir(l)) || passed_ms > LINK_RECONNECT_MS)
+        return fail_gone(l);
+    if (passed_ms > QUIET_MS && !l->told) {
+        talk(l, "the connection to the daemon was lost; waiting for it to come back");
+        l->told = true;
+    }
+    if (passed_ms > SUPERVISOR_MS && !l->started && may_start(l)) {
+        l->started = true;
+        rc = start(l);
+    }
+    return rc == LINK_OK && l->wire.fd < 0 ? LINK_E_LOST : rc;
+}
+
+/* The connection is lost: gives the supervisor its time, then starts a daemon from here. Later calls go on where a deadline (-1:
+ * none) ended this one with LINK_TIMEOUT. */
+static int reconnect(struct link *l, int64_t deadline_ms)
+{
+    if (l->lost_ms == 0)
+        begin_loss(l);
+    if (l->losses >= LOSSES_MAX)
+        return fail_losses(l);
+    for (int64_t pause_ms = first_pause_ms(l);; pause_ms = pause_ms * 2 < 250 ? pause_ms * 2 + 5 : 250) {
+        int64_t until_ms = link_now_ms() + pause_ms;
+        struct wire_wait wait = wait_until(l, deadline_ms >= 0 && deadline_ms < until_ms ? deadline_ms : until_ms, -1);
         if (wire_sleep(&wait) == WIRE_INTERRUPTED)
             return fail(l, LINK_E_INTERRUPTED, "interrupted");
+        int rc = try_reconnect(l);
+        if (rc != LINK_E_LOST)
+            return rc;
+        if (deadline_ms >= 0 && link_now_ms() >= deadline_ms)
+            return LINK_TIMEOUT;
     }
 }
 
@@ -522,7 +582,7 @@ int link_call(struct link *l, enum method method, const void *params, struct lin
             link_close(l);
             return rc;
         }
-        rc = reconnect(l);
+        rc = reconnect(l, -1);
     }
     return rc;
 }
@@ -537,7 +597,7 @@ int link_subscribe(struct link *l, const char *task, int64_t after_seq, bool del
         rc = subscribe(l, &s, &reply);
         if (rc != LINK_E_LOST)
             break;
-        rc = reconnect(l);
+        rc = reconnect(l, -1);
     }
     if (rc != LINK_OK) {
         mem_free(s.task);
@@ -610,12 +670,12 @@ static bool dequeue(struct link *l, char **ret, size_t *ret_n)
 int link_next(struct link *l, int fd, int64_t timeout_ms, struct link_message *ret)
 {
     struct wire_wait wait = wait_until(l, timeout_ms < 0 ? -1 : link_now_ms() + timeout_ms, fd);
-    int rc = l->wire.fd >= 0 ? LINK_OK : reconnect(l);
+    int rc = l->wire.fd >= 0 ? LINK_OK : reconnect(l, wait.deadline_ms);
     while (rc == LINK_OK || rc == LINK_E_LOST) {
         char *line;
         size_t n;
         if (rc == LINK_E_LOST)
-            rc = reconnect(l);
+            rc = reconnect(l, wait.deadline_ms);
         else if (dequeue(l, &line, &n) ||
                  (rc = from_wire(l, wire_receive(&l->wire, LINK_FRAME_BYTES_MAX, &wait, &line, &n))) == LINK_OK) {
             if (take_message(l, line, n, ret))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 AGENTCTL = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else "agentctl")
@@ -200,6 +201,34 @@ class Link(unittest.TestCase):
         self.serve(first)
         _, err = self.ctl("wait", "one", code=3)
         self.assertIn("daemon start", err)
+
+    def test_a_daemon_that_keeps_going_away_is_given_up(self):
+        def first(c):
+            c.initialize()
+            c.reply(c.expect("task/get"), task(seq=1))
+            c.reply(c.expect("events/subscribe"), {"subscription": 7, "task": TASK})
+
+        def again(c):
+            c.initialize()
+            c.reply(c.expect("events/subscribe"), {"subscription": 7, "task": TASK})
+
+        self.serve(first, *[again] * 9)
+        _, err = self.ctl("wait", "one", code=3)
+        self.assertIn("10 times in a row", err)
+        self.assertIn(os.path.join(self.state, "daemon.log"), err)
+        self.assertLess(len(err.splitlines()), 12)
+
+    def test_a_timeout_holds_while_the_daemon_is_away(self):
+        def first(c):
+            c.initialize()
+            c.reply(c.expect("task/get"), task(seq=1))
+            c.reply(c.expect("events/subscribe"), {"subscription": 7, "task": TASK})
+
+        self.serve(first)
+        began = time.monotonic()
+        _, err = self.ctl("wait", "--timeout", "1s", "one", code=6)
+        self.assertLess(time.monotonic() - began, 20)
+        self.assertIn("still", err)
 
     # ---- wrong daemons ----
 
