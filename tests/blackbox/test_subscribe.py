@@ -187,15 +187,22 @@ class Live(Case):
         c.wait_state(task, "completed")
 
     def test_reasoning_streams_too(self):
-        c, task = self.run_task([{"reasoning": "I think hard.", "say": "Done."}])
+        gate = threading.Event()  # not before somebody watches
+        self.daemon([{"reasoning": "I think hard.", "say": "Done.", "gate": gate}])
+        c = self.d.client()
+        task = c.create(self.d.workspace)
+        gate.set()
+        c.wait_state(task, "completed")
         self.assertEqual("I think hard.", c.live_text(task, "reasoning.delta"))
         self.assertEqual("I think hard.", c.wait_event(task, "reasoning")["summary"])
 
     def test_a_retry_voids_deltas(self):
         """The stream is cut half-way: the deltas of the second attempt begin at 0 again."""
-        self.daemon([{"say": "wrong " * 20, "cut": True}, {"say": "right " * 20}])
+        gate = threading.Event()
+        self.daemon([{"say": "wrong " * 20, "cut": True, "gate": gate}, {"say": "right " * 20}])
         c = self.d.client()
         task = c.create(self.d.workspace)
+        gate.set()
         c.wait_state(task, "completed")
         retry = c.wait_event(task, "step.retry")
         self.assertEqual((1, 1), (retry["step"], retry["attempt"]))
