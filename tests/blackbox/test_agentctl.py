@@ -177,6 +177,16 @@ class Views(Case):
         schema.check_result("task/steer", json.loads(self.d.ctl("steer", "--json", "one", "again", check=0).stdout))
         self.d.ctl("wait", "one", check=0)
 
+    def test_every_command_speaks_json(self):
+        """One document, and nothing else on stdout."""
+        for args, method in ((("models",), "models/list"), (("doctor",), "daemon/doctor"), (("daemon", "status"), "daemon/status")):
+            schema.check_result(method, json.loads(self.d.ctl(*args, "--json", check=0).stdout))
+        for args in (("wait", "one"), ("config", "check"), ("status", "--all"), ("daemon", "start")):
+            done = self.d.ctl(*args, "--json", check=0)
+            self.assertIsInstance(json.loads(done.stdout), dict, args)
+        done = self.d.ctl("cancel", "one", "--json", check=1)
+        self.assertIn("completed", done.stderr)
+
     def test_wait_on_a_final_task_returns_at_once(self):
         self.d.ctl("wait", "one", "--timeout", "1s", check=0)
 

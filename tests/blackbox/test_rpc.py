@@ -269,6 +269,22 @@ class Limits(Case):
         gate.set()
         c.wait_state(task, "completed")
 
+    def test_more_tasks_than_may_run_are_queued(self):
+        gate = threading.Event()
+        self.daemon(lambda request: {"say": "x", "gate": gate}, limits={"tasks_running_max": 2})
+        c = self.d.client()
+        tasks = [c.create(self.d.workspace, prompt=f"task {i}") for i in range(5)]
+        self.m.wait_requests(2)
+        states = [c.call("task/get", task=t)["task"]["state"] for t in tasks]
+        self.assertEqual(["running"] * 2 + ["queued"] * 3, states)
+        c.call("task/cancel", task=tasks[3])
+        c.wait_state(tasks[3], "cancelled")
+        self.assertEqual(2, len(self.m.requests))
+        gate.set()
+        for task in tasks[:3] + tasks[4:]:
+            c.wait_state(task, "completed")
+        self.assertEqual(4, len(self.m.requests))
+
     def test_a_client_that_never_reads(self):
         """50 MB go by; it costs the daemon a cursor. When it reads, it gets every event without a gap."""
         steps = [{"say": "word " * 2000, "calls": [sh("yes 0123456789abcdef | head -c 5000000")]} for _ in range(10)]
