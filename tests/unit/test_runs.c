@@ -25,7 +25,9 @@
 
 #define GUARD_MS 30000
 #define TURN_MS 5
-#define TASK "t01test"
+
+/* Unique among all that run at this time: what is left of a dead run is found by this name. */
+static char task_id[32];
 
 struct seen {
     char run[16];
@@ -64,7 +66,7 @@ static struct seen *seen_of(struct box *b, const char *run)
 static void ended_cb(void *arg, const char *task, const char *run, const struct run_exit *e)
 {
     struct seen *s = seen_of(arg, run);
-    assert_string_equal(task, TASK);
+    assert_string_equal(task, task_id);
     s->ended++;
     s->exit = *e;
     snprintf(s->detail, sizeof s->detail, "%.*s", STR_ARG(e->detail));
@@ -191,7 +193,7 @@ static int teardown(void **state)
 {
     struct box *b = *state;
     for (size_t i = 0; i < 32 && b->seen[i].run[0]; i++)
-        runs_kill(b->runs, TASK, b->seen[i].run);
+        runs_kill(b->runs, task_id, b->seen[i].run);
     for (size_t i = 0; i < 32 && b->seen[i].run[0]; i++)
         while (!b->seen[i].gone && !b->late)
             uv_run(&b->loop, UV_RUN_ONCE);
@@ -212,7 +214,7 @@ static const char *const plain_env[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "LC
 
 static struct seen *start_program(struct box *b, const char *run, enum run_program program, struct str payload, bool tty)
 {
-    struct run_start s = {.task = TASK, .run = run, .program = program, .payload = payload,
+    struct run_start s = {.task = task_id, .run = run, .program = program, .payload = payload,
                           .workdir = str_of(b->work), .tty = tty, .env = plain_env};
     struct seen *seen = seen_of(b, run);
     runs_start(b->runs, &s);
@@ -233,7 +235,7 @@ static void read_file(const char *path, struct buf *ret)
 static char *path_of(const struct box *b, const char *run, const char *file)
 {
     static char path[PATH_MAX + 64];
-    snprintf(path, sizeof path, "%s/%s/%s/%s", b->dir, TASK, run, file);
+    snprintf(path, sizeof path, "%s/%s/%s/%s", b->dir, task_id, run, file);
     return path;
 }
 
@@ -242,7 +244,7 @@ static const char *output_of(struct box *b, const char *run)
 {
     static struct buf scratch;
     struct run_output o;
-    runs_collect(b->runs, TASK, run, 0, 100000, false, &scratch, &o);
+    runs_collect(b->runs, task_id, run, 0, 100000, false, &scratch, &o);
     return buf_cstr(&scratch);
 }
 
@@ -314,7 +316,7 @@ static void test_no_workdir(void **state)
 {
     struct box *b = *state;
     struct seen *s = seen_of(b, "r1");
-    runs_start(b->runs, &(struct run_start){.task = TASK, .run = "r1", .program = RUN_PROGRAM_SHELL, .payload = STR("true"),
+    runs_start(b->runs, &(struct run_start){.task = task_id, .run = "r1", .program = RUN_PROGRAM_SHELL, .payload = STR("true"),
                                             .workdir = STR("/nonexistent/folder"), .env = plain_env});
     WAIT(b, s->gone);
     assert_int_equal(s->ended, 1);
@@ -334,7 +336,7 @@ static void test_no_runner(void **state)
     WAIT(b, s->gone);
     assert_int_equal(s->exit.outcome, RUN_OUTCOME_NOT_STARTED);
     struct run_exit e;
-    assert_int_equal(runs_probe(b->runs, TASK, "r1", true, &e), RUN_PROBE_NOT_STARTED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, &e), RUN_PROBE_NOT_STARTED);
 }
 
 static void test_once(void **state)
@@ -358,7 +360,7 @@ static void test_kill_stubborn(void **state)
     struct box *b = *state;
     struct seen *s = start(b, "r1", "trap '' TERM; (trap '' TERM HUP; setsid sleep 1000) & echo ready; while :; do sleep 1000; done");
     WAIT(b, wrote(b, "r1", "ready"));
-    runs_kill(b->runs, TASK, "r1");
+    runs_kill(b->runs, task_id, "r1");
     WAIT(b, s->gone);
     assert_int_equal(s->exit.outcome, RUN_OUTCOME_KILLED);
     assert_int_equal(s->exit.signal, SIGKILL);
@@ -370,7 +372,7 @@ static void test_kill_polite(void **state)
     b->limits.kill_grace_ms = 20000;
     struct seen *s = start(b, "r1", "trap 'echo bye; exit 7' TERM; echo ready; sleep 1000 & wait");
     WAIT(b, wrote(b, "r1", "ready"));
-    runs_kill(b->runs, TASK, "r1");
+    runs_kill(b->runs, task_id, "r1");
     WAIT(b, s->gone);
     assert_int_equal(s->exit.outcome, RUN_OUTCOME_KILLED);
     assert_int_equal(s->exit.exit_code, 7);
@@ -386,12 +388,12 @@ static void test_background(void **state)
     assert_int_equal(s->exit.exit_code, 0);
     assert_int_equal(s->gone, 0);
     struct run_exit e;
-    assert_int_equal(runs_probe(b->runs, TASK, "r1", true, &e), RUN_PROBE_ENDED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, &e), RUN_PROBE_ENDED);
     struct seen *t = start(b, "r2", "echo hello from the next call > go");
     WAIT(b, t->gone);
     WAIT(b, wrote(b, "r1", "hello from the next call"));
     assert_int_equal(s->gone, 0);
-    runs_kill(b->runs, TASK, "r1");
+    runs_kill(b->runs, task_id, "r1");
     WAIT(b, s->gone);
     assert_int_equal(s->exit.outcome, RUN_OUTCOME_DONE);
 }
@@ -407,7 +409,7 @@ static void test_output_whole(void **state)
     for (int i = 1; i <= 200000; i++)
         buf_printf(&want, "%d\n", i);
     CLEANUP(buf_free) struct buf got = {0};
-    got.n = runs_read(b->runs, TASK, "r1", 0, buf_reserve(&got, want.n + 1), want.n + 1);
+    got.n = runs_read(b->runs, task_id, "r1", 0, buf_reserve(&got, want.n + 1), want.n + 1);
     assert_int_equal(got.n, want.n);
     assert_memory_equal(got.p, want.p, want.n);
     assert_int_equal(s->exit.output_bytes, want.n);
@@ -427,7 +429,7 @@ static void test_output_cap(void **state)
     assert_int_equal(st.st_size, 1000000);
     CLEANUP(buf_free) struct buf scratch = {0};
     struct run_output o;
-    runs_collect(b->runs, TASK, "r1", 0, 10000, false, &scratch, &o);
+    runs_collect(b->runs, task_id, "r1", 0, 10000, false, &scratch, &o);
     assert_true(o.text.n < 10200 && o.text.n > 5000);
     assert_non_null(strstr(scratch.p, " bytes left out ...]\n"));
     assert_non_null(strstr(scratch.p, "[... 99,000,000 bytes more were written and not kept ...]"));
@@ -451,12 +453,12 @@ static void test_output_split_character(void **state)
     WAIT(b, s->total == 3);
     CLEANUP(buf_free) struct buf scratch = {0};
     struct run_output o;
-    runs_collect(b->runs, TASK, "r1", 0, 1000, false, &scratch, &o);
+    runs_collect(b->runs, task_id, "r1", 0, 1000, false, &scratch, &o);
     assert_string_equal(scratch.p, "a");
     assert_int_equal(o.end, 1);
-    runs_input(b->runs, TASK, "r1", "c1", STR("\n"));
+    runs_input(b->runs, task_id, "r1", "c1", STR("\n"));
     WAIT(b, s->gone);
-    runs_collect(b->runs, TASK, "r1", o.end, 1000, false, &scratch, &o);
+    runs_collect(b->runs, task_id, "r1", o.end, 1000, false, &scratch, &o);
     assert_string_equal(scratch.p, "\xE2\x82\xAC" "b");
     assert_int_equal(o.end, 5);
 }
@@ -468,7 +470,7 @@ static void test_collect_gap(void **state)
     WAIT(b, s->gone);
     CLEANUP(buf_free) struct buf scratch = {0};
     struct run_output o;
-    runs_collect(b->runs, TASK, "r1", 0, 4000, false, &scratch, &o);
+    runs_collect(b->runs, task_id, "r1", 0, 4000, false, &scratch, &o);
     assert_true(o.text.n <= 4000 && o.text.n > 3500);
     const char *gap = strstr(scratch.p, "[... ");
     assert_non_null(gap);
@@ -481,9 +483,9 @@ static void test_collect_gap(void **state)
         if (*p != ',')
             left_out = left_out * 10 + (*p - '0');
     assert_int_equal((gap - scratch.p) + (scratch.p + o.text.n - gap_end) + left_out, 700000);
-    runs_collect(b->runs, TASK, "r1", 699993, 4000, false, &scratch, &o);
+    runs_collect(b->runs, task_id, "r1", 699993, 4000, false, &scratch, &o);
     assert_string_equal(scratch.p, "100000\n");
-    runs_collect(b->runs, TASK, "r1", 700000, 4000, false, &scratch, &o);
+    runs_collect(b->runs, task_id, "r1", 700000, 4000, false, &scratch, &o);
     assert_string_equal(o.text.p, "");
     assert_int_equal(o.end, 700000);
 }
@@ -494,18 +496,18 @@ static void test_input_once(void **state)
 {
     struct box *b = *state;
     struct seen *s = start(b, "r1", "cat");
-    runs_input(b->runs, TASK, "r1", "c1", STR("one\n"));
+    runs_input(b->runs, task_id, "r1", "c1", STR("one\n"));
     WAIT(b, s->inputs_ok == 1);
-    runs_input(b->runs, TASK, "r1", "c1", STR("one\n"));
+    runs_input(b->runs, task_id, "r1", "c1", STR("one\n"));
     WAIT(b, s->inputs_ok == 2);
-    runs_input(b->runs, TASK, "r1", "c2", STR("two\n"));
-    runs_input(b->runs, TASK, "r1", "c3", STR("\x04")); /* the end of the input */
+    runs_input(b->runs, task_id, "r1", "c2", STR("two\n"));
+    runs_input(b->runs, task_id, "r1", "c3", STR("\x04")); /* the end of the input */
     WAIT(b, s->gone);
     assert_string_equal(output_of(b, "r1"), "one\ntwo\n");
     CLEANUP(buf_free) struct buf ids = {0};
     read_file(path_of(b, "r1", RUN_FILE_INPUT), &ids);
     assert_string_equal(ids.p, "c1\nc2\nc3\n");
-    runs_input(b->runs, TASK, "r1", "c4", STR("late"));
+    runs_input(b->runs, task_id, "r1", "c4", STR("late"));
     WAIT(b, s->inputs_bad == 1);
     assert_string_equal(s->error, "the process has ended");
 }
@@ -518,8 +520,8 @@ static void test_input_large(void **state)
     for (int i = 0; big.n < 1000000; i++)
         buf_printf(&big, "%d\n", i);
     struct seen *s = start(b, "r1", "tee copy");
-    runs_input(b->runs, TASK, "r1", "c1", buf_view(&big));
-    runs_input(b->runs, TASK, "r1", "c2", STR("\x04"));
+    runs_input(b->runs, task_id, "r1", "c1", buf_view(&big));
+    runs_input(b->runs, task_id, "r1", "c2", STR("\x04"));
     WAIT(b, s->gone);
     assert_int_equal(s->exit.output_bytes, big.n);
     CLEANUP(buf_free) struct buf out = {0};
@@ -538,7 +540,7 @@ static void test_input_unread(void **state)
     for (int i = 0; i < 4; i++) {
         char call[8];
         snprintf(call, sizeof call, "c%d", i);
-        runs_input(b->runs, TASK, "r1", call, buf_view(&big));
+        runs_input(b->runs, task_id, "r1", call, buf_view(&big));
     }
     WAIT(b, s->inputs_ok + s->inputs_bad == 4);
     assert_int_equal(s->inputs_bad, 2); /* one in the pipe in part, two waiting, no more */
@@ -550,7 +552,7 @@ static void test_interrupt_without_terminal(void **state)
     struct box *b = *state;
     struct seen *s = start(b, "r1", "trap 'echo int; exit 5' INT; echo ready; while :; do sleep 1000; done");
     WAIT(b, wrote(b, "r1", "ready"));
-    runs_input(b->runs, TASK, "r1", "c1", STR("\x03"));
+    runs_input(b->runs, task_id, "r1", "c1", STR("\x03"));
     WAIT(b, s->gone);
     assert_int_equal(s->exit.exit_code, 5);
 }
@@ -564,9 +566,9 @@ static void test_terminal(void **state)
                                    true);
     WAIT(b, wrote(b, "r1", "30 120"));
     assert_true(wrote(b, "r1", "on pts/"));
-    runs_input(b->runs, TASK, "r1", "c1", STR("hello\n"));
+    runs_input(b->runs, task_id, "r1", "c1", STR("hello\n"));
     WAIT(b, wrote(b, "r1", "got hello"));
-    runs_input(b->runs, TASK, "r1", "c2", STR("\x03"));
+    runs_input(b->runs, task_id, "r1", "c2", STR("\x03"));
     WAIT(b, s->gone);
     assert_int_equal(s->exit.outcome, RUN_OUTCOME_DONE);
     assert_int_equal(s->exit.signal, SIGINT);
@@ -583,17 +585,17 @@ static void test_reattach(void **state)
     struct box *b = *state;
     struct seen *s = start(b, "r1", "echo one; read x; echo \"got $x\"; read y; echo \"got $y\"; exit 4");
     WAIT(b, wrote(b, "r1", "one"));
-    runs_input(b->runs, TASK, "r1", "c1", STR("first\n"));
+    runs_input(b->runs, task_id, "r1", "c1", STR("first\n"));
     WAIT(b, wrote(b, "r1", "got first"));
     daemon_down(b);
     assert_int_equal(s->ended, 0);
     daemon_up(b);
     struct run_exit e;
-    assert_int_equal(runs_probe(b->runs, TASK, "r1", true, &e), RUN_PROBE_ALIVE);
-    runs_attach(b->runs, TASK, "r1", false);
-    runs_input(b->runs, TASK, "r1", "c1", STR("first\n")); /* nobody told the first daemon's successor */
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, &e), RUN_PROBE_ALIVE);
+    runs_attach(b->runs, task_id, "r1", false);
+    runs_input(b->runs, task_id, "r1", "c1", STR("first\n")); /* nobody told the first daemon's successor */
     WAIT(b, s->inputs_ok == 2 || (s->inputs_ok == 1 && s->total > 0));
-    runs_input(b->runs, TASK, "r1", "c2", STR("second\n"));
+    runs_input(b->runs, task_id, "r1", "c2", STR("second\n"));
     WAIT(b, s->gone);
     assert_int_equal(s->ended, 1);
     assert_int_equal(s->exit.exit_code, 4);
@@ -617,16 +619,16 @@ static void test_ended_alone(void **state)
     assert_int_equal(flock(lock, LOCK_EX), 0);
     close(lock);
     daemon_up(b);
-    runs_attach(b->runs, TASK, "r1", false);
+    runs_attach(b->runs, task_id, "r1", false);
     WAIT(b, s->gone);
     assert_int_equal(s->ended, 1);
     assert_int_equal(s->exit.exit_code, 9);
     struct run_exit e;
-    assert_int_equal(runs_probe(b->runs, TASK, "r1", false, &e), RUN_PROBE_ENDED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", false, &e), RUN_PROBE_ENDED);
     assert_int_equal(e.exit_code, 9);
     /* Known already: only the runner's end is told. */
     s->gone = 0;
-    runs_attach(b->runs, TASK, "r1", true);
+    runs_attach(b->runs, task_id, "r1", true);
     WAIT(b, s->gone);
     assert_int_equal(s->ended, 1);
 }
@@ -656,9 +658,9 @@ static void test_runner_killed(void **state)
     snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
     assert_true(record_read_file(AT_FDCWD, path, 65536, &command) < 0 || command.n == 0); /* gone, or a zombie of init's */
     struct run_exit e;
-    assert_int_equal(runs_probe(b->runs, TASK, "r1", true, &e), RUN_PROBE_ENDED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, &e), RUN_PROBE_ENDED);
     assert_int_equal(e.outcome, RUN_OUTCOME_IN_DOUBT);
-    assert_int_equal(runs_probe(b->runs, TASK, "r1", false, &e), RUN_PROBE_ENDED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", false, &e), RUN_PROBE_ENDED);
     assert_true(str_starts(e.detail, "the machine was restarted"));
 }
 
@@ -666,8 +668,8 @@ static void test_probe_nothing(void **state)
 {
     struct box *b = *state;
     struct run_exit e;
-    assert_int_equal(runs_probe(b->runs, TASK, "r9", true, &e), RUN_PROBE_NOT_STARTED);
-    assert_int_equal(runs_probe(b->runs, TASK, "r9", false, &e), RUN_PROBE_ENDED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r9", true, &e), RUN_PROBE_NOT_STARTED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r9", false, &e), RUN_PROBE_ENDED);
     assert_int_equal(e.outcome, RUN_OUTCOME_IN_DOUBT);
 }
 
@@ -684,7 +686,7 @@ static void test_surroundings(void **state)
     close(leak);
     char want[PATH_MAX + 300];
     snprintf(want, sizeof want, "0\n1\n2\nPATH=/usr/local/bin:/usr/bin:/bin\nLC_ALL=C\nAGENTD_TASK=%s\nAGENTD_RUN=%s/r1\n500\n0022\n%s\nleader\n",
-             TASK, TASK, b->work);
+             task_id, task_id, b->work);
     assert_string_equal(output_of(b, "r1"), want);
 }
 
@@ -693,12 +695,12 @@ static void test_long_paths(void **state)
     struct box *b = *state;
     assert_true(strlen(b->dir) > 300);
     struct seen *s = start(b, "r1", "cat");
-    runs_input(b->runs, TASK, "r1", "c1", STR("hello"));
+    runs_input(b->runs, task_id, "r1", "c1", STR("hello"));
     WAIT(b, wrote(b, "r1", "hello"));
     daemon_down(b);
     daemon_up(b);
-    runs_attach(b->runs, TASK, "r1", false);
-    runs_input(b->runs, TASK, "r1", "c2", STR("\x04"));
+    runs_attach(b->runs, task_id, "r1", false);
+    runs_input(b->runs, task_id, "r1", "c2", STR("\x04"));
     WAIT(b, s->gone);
     assert_int_equal(s->exit.exit_code, 0);
 }
@@ -735,9 +737,9 @@ static void test_patch(void **state)
 static void cut_patch(struct box *b, const char *run, bool manifest)
 {
     char path[PATH_MAX + 64], temp[PATH_MAX + 64];
-    snprintf(path, sizeof path, "%s/%s", b->dir, TASK);
+    snprintf(path, sizeof path, "%s/%s", b->dir, task_id);
     mkdir(path, 0700);
-    snprintf(path, sizeof path, "%s/%s/%s", b->dir, TASK, run);
+    snprintf(path, sizeof path, "%s/%s/%s", b->dir, task_id, run);
     assert_int_equal(mkdir(path, 0700), 0);
     CLEANUP(buf_free) struct buf bytes = {0};
     run_spec_put(&bytes, &(struct run_spec){.program = RUN_SPEC_PATCH, .payload = STR("")});
@@ -768,12 +770,12 @@ static void test_patch_cut_short(void **state)
     struct box *b = *state;
     struct run_exit e;
     cut_patch(b, "r1", false);
-    assert_int_equal(runs_probe(b->runs, TASK, "r1", true, &e), RUN_PROBE_ENDED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, &e), RUN_PROBE_ENDED);
     assert_int_equal(e.outcome, RUN_OUTCOME_DONE);
     assert_int_equal(e.exit_code, 1);
     assert_true(str_starts(e.detail, "the patch was cut short before it had changed anything"));
     cut_patch(b, "r2", true);
-    assert_int_equal(runs_probe(b->runs, TASK, "r2", true, &e), RUN_PROBE_ENDED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r2", true, &e), RUN_PROBE_ENDED);
     assert_int_equal(e.outcome, RUN_OUTCOME_DONE);
     assert_true(e.has_exit_code);
     assert_int_equal(e.exit_code, 0);
@@ -812,7 +814,7 @@ static void test_image(void **state)
     WAIT(b, s->gone);
     CLEANUP(buf_free) struct buf scratch = {0};
     struct run_output o;
-    runs_collect(b->runs, TASK, "r1", 0, 1000, true, &scratch, &o);
+    runs_collect(b->runs, task_id, "r1", 0, 1000, true, &scratch, &o);
     assert_true(o.has_image);
     assert_true(str_eqz(o.image.media_type, "image/png"));
     assert_int_equal(o.image_data.n, sizeof png);
@@ -820,7 +822,7 @@ static void test_image(void **state)
     s = start_program(b, "r2", RUN_PROGRAM_IMAGE, STR("/etc/passwd"), false);
     WAIT(b, s->gone);
     assert_int_equal(s->exit.exit_code, 1);
-    runs_collect(b->runs, TASK, "r2", 0, 1000, true, &scratch, &o);
+    runs_collect(b->runs, task_id, "r2", 0, 1000, true, &scratch, &o);
     assert_false(o.has_image);
     assert_non_null(strstr(scratch.p, "no PNG, JPEG, GIF or WebP"));
 }
@@ -830,9 +832,9 @@ static void test_delete(void **state)
     struct box *b = *state;
     struct seen *s = start(b, "r1", "echo x");
     WAIT(b, s->gone);
-    runs_delete(b->runs, TASK);
-    char path[PATH_MAX + 16];
-    snprintf(path, sizeof path, "%s/%s", b->dir, TASK);
+    runs_delete(b->runs, task_id);
+    char path[PATH_MAX + 64];
+    snprintf(path, sizeof path, "%s/%s", b->dir, task_id);
     assert_int_equal(access(path, F_OK), -1);
 }
 
@@ -871,6 +873,8 @@ int main(int argc, char **argv)
 {
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
+    snprintf(task_id, sizeof task_id, "t%d", (int)getpid());
+    alarm(100); /* a call that never returns has no guard of its own */
     const struct CMUnitTest tests[] = {
         CASE(test_exit_code),
         CASE(test_signal),
