@@ -15,6 +15,7 @@
 
 #define END_MS_MAX 15000
 #define BACK_MS_MAX 5000
+#define MARK_MS 300 /* a daemon that was just starting serves by then */
 
 static void show_status(const json_t *result)
 {
@@ -121,23 +122,29 @@ static int find_daemon(struct client *c)
     }
 }
 
-/* The mark of a stop, where there was no daemon to leave it. */
-static void leave_mark(struct client *c)
+/* The mark of a stop, where there was no daemon to leave it. False: it is there, or there is no need. */
+static bool leave_mark(struct client *c)
 {
     CLEANUP(buf_free) struct buf path = {0};
-    if (!start_has_database(link_state_dir(c->link)))
-        return;
+    if (!start_has_database(link_state_dir(c->link)) || start_stopped(link_state_dir(c->link)))
+        return false;
     buf_printf(&path, "%s/stopped", link_state_dir(c->link));
     int fd = open(buf_cstr(&path), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd >= 0)
         close(fd);
+    return true;
 }
 
 int cmd_daemon_stop(struct client *c)
 {
     int rc = find_daemon(c);
-    if (rc == LINK_E_NO_DAEMON && link_error_is_absence(c->link)) {
-        leave_mark(c);
+    bool absent = rc == LINK_E_NO_DAEMON && link_error_is_absence(c->link);
+    if (absent && leave_mark(c)) {
+        /* Its supervisor may have started it just before it could see the mark. */
+        rc = link_find(c->link, MARK_MS);
+        absent = rc == LINK_E_NO_DAEMON && link_error_is_absence(c->link);
+    }
+    if (absent) {
         say_talk("no daemon was running");
     } else if (rc != LINK_OK) {
         return client_fail(c, rc);

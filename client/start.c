@@ -251,6 +251,8 @@ int start_daemon(const struct start_places *places, struct buf *error)
     argv[2] = buf_cstr(&agentd);
     argv[3] = "--log";
     argv[4] = buf_cstr(&log);
-    start_args(places, "--", argv + 5);
+    argv[5] = "--watch";
+    argv[6] = places->state_dir;
+    start_args(places, "--", argv + 7);
     return run_supervisor(argv, error);
 }

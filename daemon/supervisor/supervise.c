@@ -1,10 +1,11 @@
 /*~ agentd-supervise: starts agentd in the background and starts it again when it ends abnormally, where
  * systemd does not do it.
  *
- *     agentd-supervise --agentd PATH [--log FILE] -- ARGS...
+ *     agentd-supervise --agentd PATH [--log FILE] [--watch DIR] -- ARGS...
  *
  * It holds nothing that could be lost: no state, no lock, no socket. If it is killed the daemon goes on, only
- * that nobody starts it again but the next agentctl. It returns to its caller when the daemon serves (see
+ * that nobody starts it again but the next agentctl. DIR is the state folder: in the course of a back-off it
+ * learns there that the daemon is not wanted any more, or that another supervisor has come. It returns to its caller when the daemon serves (see
  * lifecycle_ready()), or with the daemon's own exit status and words when that ended for good instead.
  * Deliberately not here: whether a daemon should run. */
 #include "daemon/base/log.h"
@@ -32,16 +33,20 @@
 #define READY_MS_MAX 30000    /* the caller goes its way then; the daemon may be migrating a large database */
 #define LOG_BYTES_MAX 8388608 /* at a start of the daemon a log beyond this becomes FILE.1 */
 #define EXEC_FAILED 127
+#define WATCH_MS 1000 /* between two looks at the state folder, during a back-off */
+#define POST_NAME "supervisor"
 #define READY_FD 3 /* the other end of the caller's pipe; nobody listens there once the caller has gone */
 #define READY_FD_TEXT "3"
 
 struct supervisor {
     const char *agentd; /* absolute */
     const char *log;    /* absolute, or NULL */
+    const char *watch;  /* absolute, or NULL */
     char **args;        /* of the daemon, args[0] and NULL included */
     int64_t backoff_ms;
     int restarts; /* in a row, each asked for after a short life */
     bool ending;  /* we were told to end */
+    bool old_mark; /* the mark of a stop is that of one before our time */
     pid_t child;
     int64_t started_ms;
 };
@@ -56,7 +61,7 @@ static int64_t now_ms(void)
 /* ---- arguments ---- */
 
 static const char usage[] =
-    "usage: agentd-supervise --agentd PATH [--log FILE] -- ARGS...\n"
+    "usage: agentd-supervise --agentd PATH [--log FILE] [--watch DIR] -- ARGS...\n"
     "Runs `PATH ARGS...` in the background and starts it again after an abnormal end.\n"
     "Paths in ARGS must be absolute: the background has no folder of the caller's.\n"
     "example: agentd-supervise --agentd /usr/bin/agentd --log ~/.local/state/agentd/agentd.log --\n";
@@ -87,6 +92,8 @@ static void read_args(struct supervisor *s, int argc, char **argv)
             s->agentd = absolute(argv[++i]);
         } else if (strcmp(argv[i], "--log") == 0 && i + 1 < argc) {
             s->log = absolute(argv[++i]);
+        } else if (strcmp(argv[i], "--watch") == 0 && i + 1 < argc) {
+            s->watch = absolute(argv[++i]);
         } else {
             bool help = strcmp(argv[i], "--help") == 0;
             dprintf(help ? STDOUT_FILENO : STDERR_FILENO, "%s", usage);
@@ -151,6 +158,66 @@ static int open_log(const char *log)
     if (fd > STDERR_FILENO)
         close(fd);
     return rc;
+}
+
+/* ---- the state folder ---- */
+
+static void put_post_path(const struct supervisor *s, char ret[PATH_MAX])
+{
+    snprintf(ret, PATH_MAX, "%s/" POST_NAME, s->watch);
+}
+
+/* The supervisor that starts the daemon; 0: none, or none that lives. */
+static pid_t post_holder(const struct supervisor *s)
+{
+    char path[PATH_MAX], text[32] = "";
+    put_post_path(s, path);
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    pid_t pid = n > 0 ? (pid_t)atol(text) : 0;
+    return pid > 0 && (kill(pid, 0) == 0 || errno != ESRCH) ? pid : 0;
+}
+
+/* The newest supervisor starts the daemon; those before it find another's number here, and go. */
+static void take_post(struct supervisor *s)
+{
+    char path[PATH_MAX];
+    if (!s->watch)
+        return;
+    s->old_mark = lifecycle_stopped(s->watch);
+    put_post_path(s, path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0600);
+    if (fd < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
+        log_warn("agentd-supervise: %s: %s", path, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+}
+
+/* Whose daemon was locked out must not keep the supervisor of the other from its work. */
+static void leave_post(const struct supervisor *s)
+{
+    char path[PATH_MAX];
+    if (!s->watch || post_holder(s) != getpid())
+        return;
+    put_post_path(s, path);
+    unlink(path);
+}
+
+/* Whether the daemon is to stay down, or is another supervisor's affair. */
+static bool dismissed(struct supervisor *s)
+{
+    if (!s->watch)
+        return false;
+    s->old_mark = s->old_mark && lifecycle_stopped(s->watch);
+    if (lifecycle_stopped(s->watch) && !s->old_mark)
+        log_info("agentd-supervise: agentd was stopped; it is not started again");
+    else if (post_holder(s) != 0 && post_holder(s) != getpid())
+        log_info("agentd-supervise: another supervisor has come");
+    else
+        return false;
+    return true;
 }
 
 /* ---- the daemon ---- */
@@ -252,11 +319,15 @@ static int supervise(struct supervisor *s, const sigset_t *set)
             return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
         int64_t delay_ms = next_delay(s, status);
         say_end(status, delay_ms);
-        for (int64_t until = now_ms() + delay_ms; delay_ms > 0; delay_ms = until - now_ms()) {
-            int sig = wait_signal(set, delay_ms);
+        bool dismissal = dismissed(s);
+        for (int64_t until = now_ms() + delay_ms; delay_ms > 0 && !dismissal; delay_ms = until - now_ms()) {
+            int sig = wait_signal(set, delay_ms < WATCH_MS ? delay_ms : WATCH_MS);
             if (sig == SIGTERM || sig == SIGINT)
                 return LIFECYCLE_EXIT_OK;
+            dismissal = dismissed(s);
         }
+        if (dismissal)
+            return LIFECYCLE_EXIT_OK;
     }
 }
 
@@ -284,7 +355,9 @@ static _Noreturn void background(struct supervisor *s, int ready_fd)
     dup2(ready_fd, READY_FD);
     fcntl(READY_FD, F_SETFD, FD_CLOEXEC);
     close_range(READY_FD + 1, ~0U, 0);
+    take_post(s);
     int status = supervise(s, &set);
+    leave_post(s);
     unsigned char word[2] = {'0', (unsigned char)status};
     ssize_t ignored = write(READY_FD, word, sizeof word);
     (void)ignored;

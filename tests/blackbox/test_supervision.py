@@ -5,7 +5,7 @@ import signal
 import time
 import unittest
 
-from lib import Case, alive, daemons_of, poll, processes_of, sh
+from lib import AGENTD, Case, alive, daemons_of, poll, processes_of, sh
 
 
 class Supervised(Case):
@@ -88,6 +88,39 @@ class Supervised(Case):
                     pass
         got = json.loads(p.ctl("status", "--json", check=0).stdout)
         self.assertEqual(1, len(got["tasks"]))
+
+    def sick(self):
+        """A daemon that crashes at every start while the file `sick` is there, and is in a back-off of its supervisor."""
+        p = self.begin([])
+        wrapper, self.sick_file = p.dir / "agentd", p.dir / "sick"
+        wrapper.write_text(f'#!/bin/sh\n[ -e {self.sick_file} ] && kill -9 $$\nexec {AGENTD} "$@"\n')
+        wrapper.chmod(0o700)
+        p.env["AGENTD_BIN"] = str(wrapper)
+        p.ctl("daemon", "start", check=0)
+        self.sick_file.touch()
+        os.kill(self.pid(), signal.SIGKILL)
+        poll(lambda: "again in 800 ms" in p.log_text(), what="a back-off")
+        return p
+
+    def test_a_stop_holds_during_a_back_off(self):
+        p = self.sick()
+        p.ctl("daemon", "stop", check=0)
+        self.sick_file.unlink()
+        poll(lambda: not processes_of(p.dir), timeout_s=15, what="the end of the supervisor")
+        p.ctl("status", check=3)
+
+    def test_one_supervisor_is_left(self):
+        p = self.sick()
+        poll(lambda: "again in 3200 ms" in p.log_text(), what="a longer back-off")
+        old = {pid for pid, command in processes_of(p.dir).items() if "agentd-supervise" in command}
+        start = p.ctl_start("daemon", "start")  # a second one, whose daemon crashes as well
+        poll(lambda: not old & set(processes_of(p.dir)), timeout_s=15, what="the end of the old supervisor")
+        self.sick_file.unlink()
+        out, err = start.communicate(timeout=60)
+        self.assertEqual(0, start.returncode, out + err)
+        pid = poll(self.pid)
+        os.kill(pid, signal.SIGKILL)
+        poll(lambda: [d for d in daemons_of(p.state_dir) if d != pid], what="another daemon")
 
     def test_many_at_once_start_one(self):
         self.allowed_errors = (r"owns the state folder",)  # what those who lose say
