@@ -200,9 +200,7 @@ void decide_model_failed(const struct core *c, const struct task *t, const struc
     if (!attempt_is_open(t, in->model_failed.step, in->model_failed.attempt))
         return;
     enum model_fault fault = in->model_failed.fault;
-    struct str message = in->model_failed.message;
-    if (message.n > 2000)
-        message.n = 2000;
+    struct str message = text_cut(in->model_failed.message, MESSAGE_BYTES_MAX);
     struct str reason = plan_printf(p, "%s: %.*s", fault_name(fault), STR_ARG(message));
     if (fault == MODEL_FAULT_REQUEST || (fault == MODEL_FAULT_MALFORMED && t->failures >= MALFORMED_MAX)) {
         plan_give_up(t, reason, p);

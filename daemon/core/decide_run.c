@@ -12,7 +12,9 @@ static void plan_image(struct plan *p, struct plan_op *result, const struct run_
     result->event.tool_result.has_image = true;
     result->event.tool_result.image = output->image;
     /* The path is a view of the run's payload, which run.ended drops before this event is written. */
-    result->event.tool_result.image.path = plan_printf(p, "%.*s", STR_ARG(output->image.path));
+    struct buf path = {0};
+    buf_str(&path, output->image.path);
+    result->event.tool_result.image.path = plan_take(p, &path);
 }
 
 static void plan_run_result(struct plan *p, const struct call *call, const struct run *run,
@@ -103,9 +105,10 @@ void decide_run_ended(const struct task *t, const struct input *in, struct plan 
 static void plan_input_lost(struct plan *p, const struct call *call, const struct run *run, const struct run_exit *exit,
                             const struct run_output *output)
 {
-    struct str text = text_run_result(p, run, exit, output);
-    text = plan_printf(p, "The input was not written: the process had ended before. %.*s", STR_ARG(text));
-    plan_result(p, call, text, output->covered, true)->fact.seen_bytes = output->end;
+    struct buf text = {0};
+    buf_puts(&text, "The input was not written: the process had ended before. ");
+    buf_str(&text, text_run_result(p, run, exit, output));
+    plan_result(p, call, plan_take(p, &text), output->covered, true)->fact.seen_bytes = output->end;
 }
 
 void decide_call_yield(const struct task *t, const struct input *in, struct plan *p)
@@ -135,9 +138,7 @@ void decide_input_done(const struct task *t, const struct input *in, struct plan
     const struct run *run = task_run(t, call->run);
     if (run && run->ended)
         return; /* the answer about its end is on its way */
-    struct str error = in->input_done.error;
-    if (error.n > 2000)
-        error.n = 2000;
+    struct str error = text_cut(in->input_done.error, MESSAGE_BYTES_MAX);
     plan_result(p, call, plan_printf(p, "The input could not be written: %.*s", STR_ARG(error)), 0, true);
 }
 

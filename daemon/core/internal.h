@@ -3,6 +3,8 @@
 #include "daemon/base/map.h"
 #include "daemon/core/plan.h"
 
+#define MESSAGE_BYTES_MAX 2000 /* of what an edge says about a failure */
+
 struct core {
     struct limits limits;
     struct list tasks; /* by node, in the order in which they came into memory */
@@ -62,3 +64,5 @@ struct str text_run_result(struct plan *p, const struct run *r, const struct run
                            const struct run_output *output);
 struct str text_run_note(struct plan *p, const struct run *r, const struct run_exit *exit);
 struct str text_id(struct plan *p, char letter, int64_t n);
+/* At most n bytes of it, and no part of a character. */
+struct str text_cut(struct str text, size_t n);

@@ -69,7 +69,7 @@ struct str plan_take(struct plan *p, struct buf *b)
 
 struct str plan_printf(struct plan *p, const char *format, ...)
 {
-    char text[4096]; /* callers bound what they pass */
+    char text[4096]; /* callers bound what they pass: a cut here would not look at characters */
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);

@@ -2,7 +2,18 @@
  * see otherwise; they never guess. */
 #include "daemon/core/internal.h"
 
+#include "daemon/base/utf8.h"
+
 #include <inttypes.h>
+
+#define COMMAND_BYTES_MAX 4000      /* of a command whose end is in doubt */
+#define NOTE_COMMAND_BYTES_MAX 200 /* of one that is only named */
+
+struct str text_cut(struct str text, size_t n)
+{
+    text.n = utf8_floor(text, n);
+    return text;
+}
 
 struct str text_id(struct plan *p, char letter, int64_t n)
 {
@@ -20,8 +31,8 @@ static void put_doubt(struct buf *b, const struct run *r, struct str detail)
     clock_format(r->started_wall_ms, at);
     buf_printf(b,
                "IN DOUBT: agentd lost this process and does not know whether, or how far, it ran. It was not started "
-               "again. Check what it did before you repeat it.\nCommand: %.4000s\nStarted: %s\n",
-               r->command, at);
+               "again. Check what it did before you repeat it.\nCommand: %.*s\nStarted: %s\n",
+               STR_ARG(text_cut(str_of(r->command), COMMAND_BYTES_MAX)), at);
     if (detail.n)
         buf_printf(b, "Known: %.*s\n", STR_ARG(detail));
 }
@@ -85,7 +96,8 @@ struct str text_run_result(struct plan *p, const struct run *r, const struct run
 struct str text_run_note(struct plan *p, const struct run *r, const struct run_exit *exit)
 {
     struct buf b = {0};
-    buf_printf(&b, "Session %" PRId64 " (%.200s) has ended. ", r->n, r->command);
+    struct str command = text_cut(str_of(r->command), NOTE_COMMAND_BYTES_MAX);
+    buf_printf(&b, "Session %" PRId64 " (%.*s) has ended. ", r->n, STR_ARG(command));
     put_end(&b, r, exit);
     int64_t unread = exit->output_bytes - r->seen_bytes;
     if (unread > 0)
