@@ -550,7 +550,7 @@ static void test_input_unread(void **state)
 static void test_interrupt_without_terminal(void **state)
 {
     struct box *b = *state;
-    struct seen *s = start(b, "r1", "trap 'echo int; exit 5' INT; echo ready; while :; do sleep 1000; done");
+    struct seen *s = start(b, "r1", "trap 'echo int; exit 5' INT; echo ready; while :; do sleep 0.01; done");
     WAIT(b, wrote(b, "r1", "ready"));
     runs_input(b->runs, task_id, "r1", "c1", STR("\x03"));
     WAIT(b, s->gone);
@@ -606,10 +606,10 @@ static void test_reattach(void **state)
 static void test_ended_alone(void **state)
 {
     struct box *b = *state;
-    struct seen *s = start(b, "r1", "read x < go; echo done; exit 9");
     char go[PATH_MAX + 8];
     snprintf(go, sizeof go, "%s/go", b->work);
     assert_int_equal(mkfifo(go, 0600), 0);
+    struct seen *s = start(b, "r1", "read x < go; echo done; exit 9");
     daemon_down(b);
     int fd = open(go, O_WRONLY); /* returns when the command has it open */
     assert_int_equal(write(fd, "\n", 1), 1);
