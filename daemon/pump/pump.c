@@ -306,6 +306,15 @@ static void complete_input(struct pump *p, const struct task *t, struct input *i
     }
 }
 
+/* A runner is gone. That is no fact of the journal (a start sees it from the lock), so it needs no commit of its own, unless
+ * it was the last thing that kept the task in memory. */
+static void run_gone(struct pump *p, const struct clock_now *now, const struct task *t, int64_t run)
+{
+    core_run_gone(p->core, t->id, run);
+    settle(p, now, t->id, !task_live(t));
+    reconcile(p, t);
+}
+
 enum rpc_error pump_input(struct pump *p, struct input *input, struct outcome *ret, struct buf *error)
 {
     struct clock_now now = p->world.now(p->world.ctx);
@@ -314,8 +323,7 @@ enum rpc_error pump_input(struct pump *p, struct input *input, struct outcome *r
     if (t)
         complete_input(p, t, input);
     if (t && input->kind == INPUT_RUN_GONE) {
-        core_run_gone(p->core, input->task, input->run_gone.run);
-        settle(p, &now, input->task, true);
+        run_gone(p, &now, t, input->run_gone.run);
         return RPC_OK;
     }
     size_t n = move(p, &now, input, ret, &result, error);
