@@ -22,7 +22,9 @@ struct plan_op {
     struct context_item item;
 };
 
-#define PLAN_OPS_MAX 4096 /* a response has at most calls_per_step_max calls, a task steers_pending_max steers */
+/* Only a loop in the core could reach it: the largest plans are a response of thousands of calls (each is answered, even if it is not
+ * carried out), a step that delivers steers_pending_max steers, and a start that finds runs_per_task_max patches ended. */
+#define PLAN_OPS_MAX (1 << 22)
 
 struct plan {
     const struct clock_now *now;
