@@ -11,6 +11,7 @@
 
 #define LAST_TEXT_BYTES_MAX 65536 /* what turn.ended repeats of the last message */
 #define ENDED_RUNS_KEPT 32        /* whose end can still be asked for by session number */
+#define OBJECTIVE_BYTES_MAX 4096  /* kept in the state, which each commit writes; task.created holds all of it */
 
 struct change {
     struct core *core;
@@ -39,7 +40,7 @@ static struct task *apply_created(struct core *c, const struct clock_now *now, c
     snprintf(id, sizeof id, "%.*s", STR_ARG(event->task));
     struct task *t = task_new(id);
     task_set_text(&t->name, e->name);
-    task_set_text(&t->objective, e->objective);
+    task_set_text(&t->objective, text_cut(e->objective, OBJECTIVE_BYTES_MAX));
     task_set_text(&t->workspace, e->workspace);
     task_set_text(&t->model, e->model);
     task_set_text(&t->policy, e->policy);
@@ -147,9 +148,7 @@ static void apply_step_ended(const struct change *ch)
 static void apply_message(struct task *t, const struct event_message *e, int64_t item)
 {
     t->items_n = item;
-    struct str text = e->text;
-    text.n = utf8_floor(text, LAST_TEXT_BYTES_MAX);
-    task_set_text(&t->last_text, text);
+    task_set_text(&t->last_text, text_cut(e->text, LAST_TEXT_BYTES_MAX));
 }
 
 static void apply_called(const struct change *ch)
