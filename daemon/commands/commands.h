@@ -16,8 +16,10 @@ struct command_client {
 /* Answers a request: exactly one of these, once, now or later; the call is freed. `result` is JSON text of
  * the result object. */
 void rpc_reply(struct rpc_call *call, struct str result);
-/* `detail` absent: the error's own hint serves as message. */
+/* `detail` absent: the error's name serves as message; its hint goes along in any case. */
 void rpc_fail(struct rpc_call *call, enum rpc_error error, struct str detail);
+/* RPC_TASK_NOT_FOUND or _AMBIGUOUS, in a sentence with the name as it was given. */
+void rpc_fail_no_task(struct rpc_call *call, enum rpc_error error, struct str ref);
 
 /* Runs `method` with its decoded params (struct params_*, valid until the call is answered; `params_json` is
  * the same, as canonical JSON text for the digest of a key; empty if there is no key). initialize,

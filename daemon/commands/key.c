@@ -59,6 +59,12 @@ void change_fail(struct change *change, enum rpc_error error, struct str detail)
     buf_free(&change->digest);
 }
 
+void change_fail_no_task(struct change *change, enum rpc_error error, struct str ref)
+{
+    rpc_fail_no_task(change->command->call, error, ref);
+    buf_free(&change->digest);
+}
+
 void change_end(struct change *change, const char *task, const void *result)
 {
     const struct command *c = change->command;

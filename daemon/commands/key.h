@@ -16,3 +16,5 @@ bool change_begin(struct change *change, const struct command *c, struct str key
  * days only. */
 void change_end(struct change *change, const char *task, const void *result);
 void change_fail(struct change *change, enum rpc_error error, struct str detail);
+/* `ref` names no task, or more than one. */
+void change_fail_no_task(struct change *change, enum rpc_error error, struct str ref);

@@ -18,7 +18,7 @@ static void control(const struct command *c, enum input_kind kind, struct str re
     enum rpc_error error = RPC_OK;
     const struct task *task = world_task(c->d, ref, &error);
     if (!task) {
-        change_fail(&change, error, STR_NONE);
+        change_fail_no_task(&change, error, ref);
         return;
     }
     struct input input = {.kind = kind, .task = task->id, .client = c->client.name, .role = c->client.role};

@@ -46,7 +46,10 @@ static enum rpc_error check_name(struct creation *t)
     }
     if (name.p) {
         buf_str(&t->name, name);
-        return core_task_named(t->d->core, name) ? RPC_NAME_TAKEN : RPC_OK;
+        if (!core_task_named(t->d->core, name))
+            return RPC_OK;
+        buf_printf(&t->detail, "a live task has the name \"%.*s\"", STR_ARG(name));
+        return RPC_NAME_TAKEN;
     }
     name_from_prompt(t->params->prompt, &t->name);
     size_t base = t->name.n;

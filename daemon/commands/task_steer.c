@@ -14,7 +14,7 @@ void command_task_steer(const struct command *c, const struct params_task_steer 
     enum rpc_error error = RPC_OK;
     const struct task *task = world_task(c->d, params->task, &error);
     if (!task) {
-        change_fail(&change, error, STR_NONE);
+        change_fail_no_task(&change, error, params->task);
         return;
     }
     struct input input = {

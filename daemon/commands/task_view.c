@@ -19,12 +19,7 @@ static bool resolve(const struct command *c, struct str ref, char ret_id[32])
     enum rpc_error error = rc == STORE_E_NONE        ? RPC_TASK_NOT_FOUND
                            : rc == STORE_E_AMBIGUOUS ? RPC_TASK_AMBIGUOUS
                                                      : RPC_INTERNAL_ERROR;
-    CLEANUP(buf_free) struct buf detail = {0};
-    if (rc == STORE_E_NONE)
-        buf_printf(&detail, "there is no task \"%.*s\"", STR_ARG(ref));
-    else if (rc == STORE_E_AMBIGUOUS)
-        buf_printf(&detail, "more than one task's id begins with \"%.*s\"", STR_ARG(ref));
-    rpc_fail(c->call, error, buf_view(&detail));
+    rpc_fail_no_task(c->call, error, ref);
     return false;
 }
 

@@ -31,7 +31,11 @@ static void put_error(struct conn *c, struct str id, enum rpc_error error, struc
             e = &proto_errors[i];
     }
     CLEANUP(buf_free) struct buf message = {0};
-    utf8_put_valid(&message, detail.p && detail.n ? detail : str_of(e->hint), false);
+    if (detail.p && detail.n)
+        utf8_put_valid(&message, detail, false);
+    else /* "disk full"; what to do is in the hint */
+        for (const char *p = e->name; *p; p++)
+            buf_putc(&message, *p == '_' ? ' ' : *p);
     struct buf *b = &c->out;
     buf_printf(b, "{\"jsonrpc\":\"2.0\",\"id\":%.*s,\"error\":{\"code\":%d,\"message\":", STR_ARG(id),
                e->code);
@@ -75,6 +79,16 @@ void rpc_fail(struct rpc_call *call, enum rpc_error error, struct str detail)
     if (call->conn)
         put_error(call->conn, buf_view(&call->id), error, detail);
     call_free(call);
+}
+
+void rpc_fail_no_task(struct rpc_call *call, enum rpc_error error, struct str ref)
+{
+    CLEANUP(buf_free) struct buf detail = {0};
+    if (error == RPC_TASK_NOT_FOUND)
+        buf_printf(&detail, "there is no task \"%.*s\"", STR_ARG(ref));
+    else if (error == RPC_TASK_AMBIGUOUS)
+        buf_printf(&detail, "more than one task's id begins with \"%.*s\"", STR_ARG(ref));
+    rpc_fail(call, error, buf_view(&detail));
 }
 
 void requests_abandon(struct conn *c)

@@ -257,7 +257,7 @@ static void on_durable(void *arg)
     enum rpc_error error = RPC_TASK_NOT_FOUND;
     const struct task *task = c && params->task.p ? world_task(c->rpc->d, params->task, &error) : NULL;
     if (!c || (params->task.p && !task)) {
-        rpc_fail(call, error, STR_NONE);
+        rpc_fail_no_task(call, error, params->task);
     } else if (c->subscriptions_n >= (size_t)c->rpc->d->config->limits.subscriptions_max) {
         rpc_fail(call, RPC_LIMIT_REACHED,
                  STR("this connection has subscriptions_max subscriptions; end one first"));

@@ -171,6 +171,11 @@ class Basics(Case):
             self.assert_error("task_not_found", c.call, method, task="t01jd0000000000000000000000")
         self.assert_error("task_not_found", c.call, "task/steer", task="nobody", text="x")
         self.assert_error("task_not_found", c.call, "events/subscribe", task="@last")
+        for method, more in (("task/steer", {"text": "x"}), ("task/cancel", {}), ("task/get", {}), ("events/subscribe", {})):
+            with self.assertRaises(RpcError) as caught:
+                c.call(method, task="nobody", **more)
+            self.assertEqual('there is no task "nobody"', caught.exception.message)
+            self.assertNotEqual(caught.exception.hint, caught.exception.message)
         self.assert_error("subscription_unknown", c.call, "events/unsubscribe", subscription=77)
 
     def test_what_a_task_cannot_be_made_of(self):

@@ -63,6 +63,11 @@ void rpc_fail(struct rpc_call *call, enum rpc_error error, struct str detail)
     call_free(call);
 }
 
+void rpc_fail_no_task(struct rpc_call *call, enum rpc_error error, struct str ref)
+{
+    rpc_fail(call, error, ref);
+}
+
 struct answer *ask(enum method method, const char *params)
 {
     const struct proto_object *type = method_descriptors[method].params;
