@@ -11,6 +11,7 @@
 
 #define LAST_TEXT_BYTES_MAX 65536 /* what turn.ended repeats of the last message */
 #define ENDED_RUNS_KEPT 32        /* whose end can still be asked for by session number */
+#define STEERED_YIELD_MS 500      /* how long a call waits for its process while a steer waits for the call */
 #define OBJECTIVE_BYTES_MAX 4096  /* kept in the state, which each commit writes; task.created holds all of it */
 
 struct change {
@@ -151,6 +152,13 @@ static void apply_message(struct task *t, const struct event_message *e, int64_t
     task_set_text(&t->last_text, text_cut(e->text, LAST_TEXT_BYTES_MAX));
 }
 
+/* A steer that came before the call keeps it as short as one that comes later. */
+static int64_t yield_ms(const struct task *t, const struct call_spec *spec, const struct run *run)
+{
+    bool shell = spec->sort == CALL_SORT_RUN ? spec->program == RUN_PROGRAM_SHELL : run && run->program == RUN_PROGRAM_SHELL;
+    return shell && task_steers_due(t) > 0 && spec->yield_ms > STEERED_YIELD_MS ? STEERED_YIELD_MS : spec->yield_ms;
+}
+
 static void apply_called(const struct change *ch)
 {
     struct task *t = ch->task;
@@ -166,12 +174,12 @@ static void apply_called(const struct change *ch)
     buf_str(&c->input, spec->sort == CALL_SORT_INPUT ? spec->input : STR_NONE);
     c->yield_ms = spec->yield_ms;
     c->output_bytes = spec->output_bytes;
+    const struct run *run = task_run(t, c->run);
     if (c->run)
-        c->yield_at = clock_deadline_in(ch->now, spec->yield_ms);
+        c->yield_at = clock_deadline_in(ch->now, yield_ms(t, spec, run));
     list_append(&t->calls, &c->node);
     t->calls_open++;
     t->phase = PHASE_TOOLS;
-    const struct run *run = task_run(t, c->run);
     if (run && run->ended) /* nothing to wait for */
         c->yield_at = clock_deadline_in(ch->now, 0);
     set_activity(t, "runs ", spec->command.p ? spec->command : spec->tool);
