@@ -2,6 +2,7 @@
  * wiring: every decision was taken in the core. */
 #include "daemon/world.h"
 
+#include "daemon/base/failpoint.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/lifecycle.h"
@@ -221,7 +222,9 @@ static void committed(void *arg, int status, struct store_batch *rows, const cha
         log_info("there is space again: work goes on");
     d->disk_full = false;
     struct world_batch *done = w->committing;
+    FAILPOINT("world.committed");
     pump_committed(d->pump);
+    FAILPOINT("world.released");
     w->committing = NULL;
     for (size_t i = 0; i < done->touched_n; i++)
         evict(d, done->touched[i]);
@@ -242,6 +245,7 @@ static void world_commit(void *ctx)
     struct daemon *d = ctx;
     struct world_state *w = d->world;
     assert(!w->committing);
+    FAILPOINT("world.commit");
     put_task_rows(d);
     struct store_batch *rows = w->rows;
     w->rows = store_batch_new();

@@ -1,6 +1,7 @@
 /*~ Effects: what the core wants in flight becomes an HTTP transfer or a process here, and every end of one becomes an input again. */
 #include "daemon/world.h"
 
+#include "daemon/base/failpoint.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/model/provider.h"
@@ -54,6 +55,7 @@ static void delta_cb(void *arg, enum delta_kind kind, size_t part, struct str te
 static void failed_cb(void *arg, enum model_fault fault, int64_t retry_after_ms, const char *message)
 {
     struct world_task *wt = arg;
+    FAILPOINT("world.model_failed");
     model_ended(wt);
     feed_failed(wt, fault, retry_after_ms, message);
 }
@@ -63,6 +65,7 @@ static void done_cb(void *arg, const struct model_response *response)
 {
     struct world_task *wt = arg;
     struct daemon *d = wt->daemon;
+    FAILPOINT("world.model_done");
     model_ended(wt);
     const struct task *t = core_task(d->core, wt->id);
     if (!t)
@@ -145,6 +148,7 @@ static void start_model(struct daemon *d, const struct task *t, int64_t step, in
         return;
     }
     wt->transfer = model_send(d->model, &wt->spec.model, buf_cstr(&key), &body, &callbacks, wt);
+    FAILPOINT("world.model_sent");
     if (key.p)
         sodium_memzero(key.p, key.cap);
     buf_free(&key);
@@ -171,6 +175,7 @@ struct str world_partial(void *ctx, const char *task)
 
 static void run_ended_cb(void *arg, const char *task, const char *run, const struct run_exit *exit)
 {
+    FAILPOINT("world.run_ended");
     struct input in = {.kind = INPUT_RUN_ENDED, .task = task};
     in.run_ended.run = number_of(run);
     in.run_ended.exit = exit;
@@ -179,6 +184,7 @@ static void run_ended_cb(void *arg, const char *task, const char *run, const str
 
 static void run_gone_cb(void *arg, const char *task, const char *run)
 {
+    FAILPOINT("world.run_gone");
     struct daemon *d = arg;
     struct input in = {.kind = INPUT_RUN_GONE, .task = task};
     in.run_gone.run = number_of(run);
@@ -195,6 +201,7 @@ static void run_output_cb(void *arg, const char *task, const char *run, int64_t 
 static void input_done_cb(void *arg, const char *task, const char *run, const char *call, bool ok, const char *error)
 {
     (void)run;
+    FAILPOINT("world.input_done");
     struct input in = {.kind = INPUT_INPUT_DONE, .task = task};
     in.input_done.call = number_of(call);
     in.input_done.ok = ok;
@@ -253,6 +260,7 @@ static void start_input(struct daemon *d, const struct task *t, const struct cal
     world_run_name(c->run, run);
     snprintf(call, sizeof call, "c%" PRId64, c->n);
     runs_input(d->runs, t->id, run, call, buf_view(&c->input));
+    FAILPOINT("world.input_sent");
 }
 
 void world_effect_start(void *ctx, const char *task, const struct effect *effect)

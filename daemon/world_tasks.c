@@ -1,6 +1,7 @@
 /* Tasks as the daemon holds them beside the core: their specs, how a reference finds one, how they come back at a start. */
 #include "daemon/world.h"
 
+#include "daemon/base/failpoint.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/model/provider.h"
@@ -224,6 +225,7 @@ static void recover_task(struct daemon *d, const struct task *t, enum previous_e
         if (!r->ended)
             probe_run(d, t, r, &all);
     }
+    FAILPOINT("world.recover_task");
     struct input in = {.kind = INPUT_RECOVER, .task = t->id};
     in.recover.previous_end = end;
     in.recover.probes = all.p;
@@ -250,5 +252,6 @@ int world_recover(struct daemon *d, struct buf *error)
     pump_dirty(d->pump);
     pump_tick(d->pump);
     world_turn(d);
+    FAILPOINT("world.recovered");
     return 0;
 }

@@ -6,6 +6,7 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 void failpoint_hit(const char *name)
@@ -21,6 +22,16 @@ void failpoint_hit(const char *name)
     long nth = colon ? strtol(colon + 1, NULL, 10) : 1;
     if (atomic_fetch_add(&hits, 1) + 1 == nth)
         raise(SIGKILL);
+}
+
+char *failpoint_of_runner(void)
+{
+    static char entry[128];
+    const char *armed = getenv("AGENTD_RUNNER_FAILPOINT");
+    if (!armed)
+        return NULL;
+    snprintf(entry, sizeof entry, "AGENTD_FAILPOINT=%s", armed);
+    return entry;
 }
 
 #else

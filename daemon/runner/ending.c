@@ -1,6 +1,7 @@
 /* The end of the process: the exit record first, then everything else; and the end of all that it left behind. */
 #include "daemon/runner/runner.h"
 
+#include "daemon/base/failpoint.h"
 #include "daemon/runner/processes.h"
 
 #include <errno.h>
@@ -82,10 +83,12 @@ static int main_ended(struct runner *r, const siginfo_t *info, const struct rusa
         record.detail = str_of(detail);
     }
     r->record_boot_ms = 0;
+    FAILPOINT("runner.before_record");
     if (record_link(&record) < 0 && may_pass(errno)) {
         r->record_boot_ms = record_boot_ms() + RECORD_AGAIN_MS;
         return -1;
     }
+    FAILPOINT("runner.after_record");
     r->ended = true;
     /* What it was just starting when its end was asked for has not heard of it. */
     if (r->kill_boot_ms)

@@ -1,6 +1,8 @@
 /* Input: from the daemon into the process. Never blocks: what the process does not take waits in memory, bounded. */
 #include "daemon/runner/runner.h"
 
+#include "daemon/base/failpoint.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -65,6 +67,7 @@ enum ctl_refusal input_take(struct runner *r, struct str id, struct str bytes)
         return CTL_REFUSED_FULL;
     if (id_record(r, id) < 0)
         return CTL_REFUSED_RECORD;
+    FAILPOINT("runner.input_recorded");
     if (!key_pressed(r, bytes))
         input_put(r, bytes);
     return CTL_REFUSED_NOT;

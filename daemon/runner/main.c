@@ -2,6 +2,8 @@
  * record its end, wait for its last descendant. See protocol.h for the files and runner.h for the parts. */
 #include "daemon/runner/runner.h"
 
+#include "daemon/base/failpoint.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -81,7 +83,9 @@ static int begin(struct runner *r, struct buf *detail)
         buf_puts(detail, "what is to run could not be read");
         return -1;
     }
+    FAILPOINT("runner.before_gate");
     int gate = pass_gate(r);
+    FAILPOINT("runner.after_gate");
     if (gate < 0)
         buf_printf(detail, "the run's folder cannot be written: %s", strerror(errno));
     if (gate != 0)

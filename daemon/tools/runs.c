@@ -2,6 +2,7 @@
  * runs_output.c for what they wrote. */
 #include "daemon/tools/runs.h"
 
+#include "daemon/base/failpoint.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/pack.h"
 #include "daemon/runner/record.h"
@@ -253,7 +254,7 @@ static pid_t spawn_runner(const struct runs *r, const char *folder, int lock, in
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
     char name[] = "agentd-runner";
     char *argv[] = {name, (char *)(uintptr_t)folder, NULL};
-    char *env[] = {NULL};
+    char *env[] = {FAILPOINT_OF_RUNNER(), NULL};
     pid_t pid;
     int error = posix_spawn(&pid, r->runner_path, &actions, &attributes, argv, env);
     posix_spawn_file_actions_destroy(&actions);
@@ -269,14 +270,17 @@ static int start_locked(struct link *l, const struct run_start *s, int dirfd, in
 {
     if (faccessat(dirfd, RUN_FILE_START, F_OK, 0) == 0 || faccessat(dirfd, RUN_FILE_EXIT, F_OK, 0) == 0)
         return 1;
+    FAILPOINT("runs.locked");
     if (write_spec(l->runs, dirfd, s) < 0)
         return -1;
+    FAILPOINT("runs.spec_written");
     int listener = open_listener(dirfd);
     if (listener < 0 || (listener = fd_up(listener)) < 0)
         return -1;
     CLEANUP(buf_free) struct buf folder = {0};
     buf_printf(&folder, "%s/%s/%s", l->runs->dir, s->task, s->run);
     pid_t pid = -1;
+    FAILPOINT("runs.bound");
     if (link_connect(l, dirfd) == 0)
         pid = spawn_runner(l->runs, folder.p, lock, listener);
     int error = errno;
@@ -284,6 +288,7 @@ static int start_locked(struct link *l, const struct run_start *s, int dirfd, in
     errno = error;
     if (pid < 0)
         return -1;
+    FAILPOINT("runs.spawned");
     link_watch_pid(l, pidfd_open(pid, 0));
     return 0;
 }
