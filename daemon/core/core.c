@@ -103,6 +103,14 @@ void core_run_gone(struct core *c, const char *task, int64_t n)
     }
 }
 
+void core_input_written(struct core *c, const char *task, int64_t n)
+{
+    struct task *t = map_get(&c->by_id, str_of(task));
+    struct call *call = t ? task_call_mut(t, n) : NULL;
+    if (call)
+        buf_free(&call->input);
+}
+
 const struct task *core_admissible(const struct core *c)
 {
     if (c->queued_n == 0 || c->running_n >= c->limits.tasks_running_max)

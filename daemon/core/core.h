@@ -50,7 +50,7 @@ struct call {
     enum call_sort sort;
     char *wire_id, *tool;
     int64_t run;         /* the run that it waits for; 0: none */
-    struct buf input;    /* CALL_SORT_INPUT: bytes to be written */
+    struct buf input;    /* CALL_SORT_INPUT: bytes to be written; dropped when the runner has them */
     int64_t yield_ms, output_bytes;
     struct clock_deadline yield_at;
 };

@@ -101,12 +101,13 @@ void decide_run_ended(const struct task *t, const struct input *in, struct plan 
         plan_run_ended(p, t, run, in->run_ended.exit, &in->run_ended.output);
 }
 
-/* A call for a process that had ended before: its input went nowhere, and the model must know. */
+/* A call whose input went nowhere, or nobody knows where: the model must hear of it. */
 static void plan_input_lost(struct plan *p, const struct call *call, const struct run *run, const struct run_exit *exit,
                             const struct run_output *output)
 {
     struct buf text = {0};
-    buf_puts(&text, "The input was not written: the process had ended before. ");
+    buf_puts(&text, exit ? "The input was not written: the process had ended before. "
+                         : "It is not known whether the input was written: its runner has not said so yet. ");
     buf_str(&text, text_run_result(p, run, exit, output));
     plan_result(p, call, plan_take(p, &text), output->covered, true)->fact.seen_bytes = output->end;
 }
@@ -124,8 +125,8 @@ void decide_call_yield(const struct task *t, const struct input *in, struct plan
                             .signal = run->signal,
                             .duration_ms = run->duration_ms,
                             .output_bytes = run->output_bytes};
-    if (run->ended && call->input.n > 0)
-        plan_input_lost(p, call, run, &exit, &in->call_yield.output);
+    if (call->input.n > 0)
+        plan_input_lost(p, call, run, run->ended ? &exit : NULL, &in->call_yield.output);
     else
         plan_run_result(p, call, run, run->ended ? &exit : NULL, &in->call_yield.output);
 }

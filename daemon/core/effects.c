@@ -33,12 +33,25 @@ size_t core_effects(const struct task *t, struct effect *ret, size_t max)
     return n;
 }
 
+#define INPUT_WAIT_MS 30000 /* for the runner's word on input, beyond what the call waits for */
+
+/* A call is not answered as if its input had been written while nobody knows: the word on that comes in milliseconds. */
+static int64_t call_left(const struct task *t, const struct call *c, const struct clock_now *now)
+{
+    const struct run *run = c->input.n ? task_run(t, c->run) : NULL;
+    int64_t more_ms = run && !run->ended ? INPUT_WAIT_MS : 0;
+    struct clock_deadline d = c->yield_at;
+    d.boot_ms += more_ms;
+    d.wall_ms += more_ms;
+    return clock_deadline_left(&d, now);
+}
+
 const struct call *core_call_due(const struct task *t, const struct clock_now *now)
 {
     const struct call *c;
     LIST_EACH(c, (struct list *)&t->calls, struct call, node)
     {
-        if (c->run && clock_deadline_left(&c->yield_at, now) == 0)
+        if (c->run && call_left(t, c, now) == 0)
             return c;
     }
     return NULL;
@@ -57,8 +70,8 @@ int64_t core_wake(const struct core *c, const struct task *t, const struct clock
     const struct call *call;
     LIST_EACH(call, (struct list *)&t->calls, struct call, node)
     {
-        if (call->run)
-            left = sooner(left, &call->yield_at, now);
+        int64_t ms = call->run ? call_left(t, call, now) : INT64_MAX;
+        left = ms < left ? ms : left;
     }
     if (t->phase == PHASE_BACKOFF && t->state != TASK_STATE_PAUSED)
         left = sooner(left, &t->retry_at, now);

@@ -62,6 +62,8 @@ void core_apply(struct core *c, const struct clock_now *now, const struct event 
 void core_apply_context(struct core *c, const char *task, int64_t bytes);
 /* Which runners still live is not a fact of the journal: their locks say it. */
 void core_run_gone(struct core *c, const char *task, int64_t run);
+/* Nor which input was written: the runner's own record says it, and makes a repeat harmless. */
+void core_input_written(struct core *c, const char *task, int64_t call);
 
 /* What should be in flight for a task: writes at most `max` effects, returns how many there are. */
 size_t core_effects(const struct task *t, struct effect *ret, size_t max);
