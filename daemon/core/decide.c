@@ -130,7 +130,7 @@ void plan_turn_end(struct plan *p, const struct task *t, enum turn_outcome outco
 void decide_cancel(const struct core *c, const struct task *t, const struct input *in, struct plan *p)
 {
     (void)c;
-    if (task_final(t) && t->runs_open == 0 && t->steers_pending == 0) {
+    if (t->state == TASK_STATE_CANCELLED || (task_final(t) && t->runs_open == 0 && t->steers_pending == 0)) {
         plan_refuse(p, RPC_BAD_STATE, "the task is already %s", proto_enum_name(&task_state_enum, (int)t->state));
         return;
     }
@@ -138,6 +138,8 @@ void decide_cancel(const struct core *c, const struct task *t, const struct inpu
     const struct call *call;
     LIST_EACH(call, (struct list *)&t->calls, struct call, node)
     plan_result(p, call, STR("The user cancelled the task. The process of this call is being ended."), 0, true);
+    if (t->phase == PHASE_REQUEST)
+        plan_cut(t, STR_NONE, p);
     if (t->phase != PHASE_IDLE)
         plan_turn_end(p, t, TURN_OUTCOME_CANCELLED, str_of(t->last_text ? t->last_text : ""));
     struct event_task_state *state = plan_state(p, t, TASK_STATE_CANCELLED, STR("cancelled"));

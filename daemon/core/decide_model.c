@@ -187,10 +187,17 @@ static const char *fault_name(enum model_fault fault)
     return "";
 }
 
-static void plan_give_up(const struct task *t, struct str reason, struct plan *p)
+/* What the provider worked on may be charged, whether or not it arrived. */
+static bool fault_spends(enum model_fault fault)
 {
-    plan_event(p, EVENT_STEP_RETRY)->event.step_retry =
-        (struct event_step_retry){.step = t->steps, .attempt = t->attempt, .reason = reason};
+    return fault == MODEL_FAULT_CUT || fault == MODEL_FAULT_STALL || fault == MODEL_FAULT_MALFORMED;
+}
+
+static void plan_give_up(const struct task *t, enum model_fault fault, struct str reason, struct plan *p)
+{
+    struct plan_op *op = plan_event(p, EVENT_STEP_RETRY);
+    op->event.step_retry = (struct event_step_retry){.step = t->steps, .attempt = t->attempt, .reason = reason};
+    op->fact.spent = fault_spends(fault);
     plan_turn_end(p, t, TURN_OUTCOME_FAILED, reason);
     plan_state(p, t, TASK_STATE_FAILED, reason);
 }
@@ -203,13 +210,13 @@ void decide_model_failed(const struct core *c, const struct task *t, const struc
     struct str message = text_cut(in->model_failed.message, MESSAGE_BYTES_MAX);
     struct str reason = plan_printf(p, "%s: %.*s", fault_name(fault), STR_ARG(message));
     if (fault == MODEL_FAULT_REQUEST || (fault == MODEL_FAULT_MALFORMED && t->failures >= MALFORMED_MAX)) {
-        plan_give_up(t, reason, p);
+        plan_give_up(t, fault, reason, p);
         return;
     }
     int64_t delay_ms = fault == MODEL_FAULT_CREDENTIALS ? c->limits.retry_ms_max : backoff_ms(c, t, in);
     struct plan_op *op = plan_event(p, EVENT_STEP_RETRY);
     op->fact.deadline = clock_deadline_in(p->now, delay_ms);
-    op->fact.spent = fault == MODEL_FAULT_CUT || fault == MODEL_FAULT_STALL || fault == MODEL_FAULT_MALFORMED;
+    op->fact.spent = fault_spends(fault);
     op->event.step_retry = (struct event_step_retry){
         .step = t->steps, .attempt = t->attempt, .reason = reason, .next_at = op->fact.deadline.wall_ms};
 
