@@ -125,8 +125,12 @@ static void apply_retry(const struct change *ch)
 {
     struct task *t = ch->task;
     t->phase = PHASE_BACKOFF;
-    t->failures++;
+    t->failures += ch->fact->failed ? 1 : 0;
     t->retry_at = ch->fact->deadline;
+    if (t->state == TASK_STATE_WAITING) {
+        t->waiting_until_ms = ch->event->step_retry.next_at;
+        task_set_text(&t->waiting_detail, ch->event->step_retry.reason);
+    }
     if (ch->fact->spent)
         t->usage.uncertain_usd += task_attempt_cost_max(t);
     set_activity(t, "asks the model again: ", ch->event->step_retry.reason);

@@ -217,6 +217,7 @@ void decide_model_failed(const struct core *c, const struct task *t, const struc
     struct plan_op *op = plan_event(p, EVENT_STEP_RETRY);
     op->fact.deadline = clock_deadline_in(p->now, delay_ms);
     op->fact.spent = fault_spends(fault);
+    op->fact.failed = true;
     op->event.step_retry = (struct event_step_retry){
         .step = t->steps, .attempt = t->attempt, .reason = reason, .next_at = op->fact.deadline.wall_ms};
 

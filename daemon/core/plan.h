@@ -10,7 +10,8 @@ struct fact {
     int64_t seen_bytes;           /* tool.result: how far the run's output was shown; -1: not at all */
     const struct call_spec *spec; /* tool.called, run.started */
     const struct input *created;  /* task.created: INPUT_TASK_CREATE */
-    bool spent;                   /* step.retry, step.ended: the provider may have worked on the attempt */
+    bool spent;                   /* step.retry: the provider may have worked on the attempt */
+    bool failed;                  /* step.retry: it was the provider's failure, not a pause or our own end */
     struct clock_deadline deadline; /* step.retry */
     bool end_runs;                  /* notice: the task's processes are to be ended */
 };
