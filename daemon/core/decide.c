@@ -107,6 +107,10 @@ void decide_steer(const struct core *c, const struct task *t, const struct input
                     t->steers_pending);
         return;
     }
+    if (task_final(t) && c->live_n >= c->limits.tasks_live_max) {
+        plan_refuse(p, RPC_LIMIT_REACHED, "%" PRId64 " tasks are live; limits.tasks_live_max allows no more", c->live_n);
+        return;
+    }
     plan_free_name(c, t, p);
     struct plan_op *op = plan_event(p, EVENT_STEER_ACCEPTED);
     op->event.steer_accepted = (struct event_steer_accepted){.steer = text_id(p, 's', t->steers_n + 1),
