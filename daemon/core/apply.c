@@ -323,7 +323,7 @@ static void apply_steer_delivered(const struct change *ch)
 static void apply_notice(const struct change *ch)
 {
     struct task *t = ch->task;
-    if (ch->fact->run) {
+    if (ch->fact->noted) {
         struct note *n = MEM_NEW(struct note);
         task_set_text(&n->text, ch->event->notice.text);
         list_append(&t->notes, &n->node);

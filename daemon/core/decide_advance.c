@@ -73,6 +73,7 @@ static void plan_idle(const struct task *t, struct plan *p)
     op->event.notice.text = plan_printf(p, "%" PRId64 " background process(es) are ended: the task has been over for long.",
                                         t->runs_open);
     op->fact.end_runs = true;
+    op->fact.noted = true; /* should the task be taken up again: the model thinks that its server still runs */
 }
 
 static bool due(const struct clock_deadline *d, const struct clock_now *now)

@@ -90,7 +90,7 @@ void plan_run_ended(struct plan *p, const struct task *t, const struct run *run,
         struct plan_op *note = plan_event(p, EVENT_NOTICE);
         note->event.notice.severity = exit->outcome == RUN_OUTCOME_IN_DOUBT ? SEVERITY_WARNING : SEVERITY_INFO;
         note->event.notice.text = text_run_note(p, run, exit);
-        note->fact.run = run->n;
+        note->fact.noted = true;
     }
 }
 

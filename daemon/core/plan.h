@@ -13,6 +13,7 @@ struct fact {
     bool spent;                   /* step.retry: the provider may have worked on the attempt */
     bool failed;                  /* step.retry: it was the provider's failure, not a pause or our own end */
     struct clock_deadline deadline; /* step.retry */
+    bool noted;                     /* notice: the model is told, too, with the next request */
     bool end_runs;                  /* notice: the task's processes are to be ended */
 };
 
