@@ -265,6 +265,7 @@ static void settle(struct pump *p, const struct clock_now *now, const char *task
         return;
     const struct task *t = core_task(p->core, task);
     p->world.journal_task(p->world.ctx, t);
+    p->filling->dirty = true;
     reconcile(p, t);
 }
 
@@ -337,7 +338,8 @@ enum rpc_error pump_input(struct pump *p, struct input *input, struct outcome *r
         settle(p, &now, input->task, n > 0);
         if (input->kind == INPUT_RECOVER)
             reconcile(p, t); /* nothing is in flight yet, whether or not something followed */
-        admit(p, &now);
+        else /* a start looks at all tasks before it lets new ones in: see pump_tick() */
+            admit(p, &now);
     }
     return result;
 }
