@@ -1,0 +1,801 @@
+/* The core under the pump, one move at a time, in a world that only writes down what it is told: what is decided in every state, and
+ * how what waits for a commit behaves. The simulation looks for what nobody thought of; here is what somebody did. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "daemon/base/mem.h"
+#include "daemon/base/utf8.h"
+#include "daemon/core/plan.h"
+#include "daemon/pump/pump.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define TASK "t00000000000000000000000001"
+
+/* ---- the world ---- */
+
+static struct box {
+    struct limits limits;
+    struct core *core;
+    struct pump *pump;
+    struct clock_now now;
+    struct buf events;  /* one JSON text a line */
+    struct buf context; /* one item a line */
+    struct buf effects; /* "kind a b" a line; of those released */
+    struct buf output;  /* of every run */
+    bool committing;
+    int64_t wake_ms;
+} box;
+
+static struct clock_now now_cb(void *ctx)
+{
+    (void)ctx;
+    return box.now;
+}
+
+static uint64_t random_cb(void *ctx)
+{
+    (void)ctx;
+    return 1;
+}
+
+static void event_cb(void *ctx, const struct event *event)
+{
+    (void)ctx;
+    event_encode(&box.events, event);
+    buf_putc(&box.events, '\n');
+}
+
+static int64_t context_cb(void *ctx, const struct task *t, int64_t index, const struct context_item *item)
+{
+    (void)ctx;
+    (void)t;
+    (void)index;
+    buf_str(&box.context, item->text);
+    buf_putc(&box.context, '\n');
+    return (int64_t)item->text.n;
+}
+
+static void task_cb(void *ctx, const struct task *t)
+{
+    (void)ctx;
+    (void)t;
+}
+
+static void commit_cb(void *ctx)
+{
+    (void)ctx;
+    assert_false(box.committing);
+    box.committing = true;
+}
+
+static void published_cb(void *ctx, const struct pump_event *events, size_t n)
+{
+    (void)ctx;
+    (void)events;
+    assert_true(n > 0);
+}
+
+static void effect_cb(void *ctx, const char *task, const struct effect *e)
+{
+    (void)ctx;
+    (void)task;
+    static const char *const names[] = {"model", "run", "kill", "input"};
+    buf_printf(&box.effects, "%s %" PRId64 " %" PRId64 "\n", names[e->kind], e->a, e->b);
+}
+
+static void cancel_cb(void *ctx, const char *task, const struct effect *e)
+{
+    (void)ctx;
+    (void)task;
+    (void)e;
+}
+
+static void wake_cb(void *ctx, int64_t delay_ms)
+{
+    (void)ctx;
+    box.wake_ms = delay_ms;
+}
+
+static void collect_cb(void *ctx, const struct task *t, const struct run *run, int64_t bytes_max, struct run_output *ret)
+{
+    (void)ctx;
+    (void)t;
+    (void)bytes_max;
+    int64_t n = (int64_t)box.output.n;
+    *ret = (struct run_output){.text = buf_view(&box.output), .end = run->seen_bytes + n, .covered = n};
+}
+
+static struct str partial_cb(void *ctx, const char *task)
+{
+    (void)ctx;
+    (void)task;
+    return STR("I was abo");
+}
+
+static void start(struct str snapshot)
+{
+    const struct world world = {.now = now_cb,
+                                .random = random_cb,
+                                .journal_event = event_cb,
+                                .journal_context = context_cb,
+                                .journal_task = task_cb,
+                                .commit = commit_cb,
+                                .published = published_cb,
+                                .effect_start = effect_cb,
+                                .effect_cancel = cancel_cb,
+                                .wake_in = wake_cb,
+                                .collect = collect_cb,
+                                .partial = partial_cb};
+    box.core = core_new(&box.limits);
+    box.pump = pump_new(box.core, &world, &box.limits, 0);
+    if (snapshot.n)
+        assert_non_null(core_restore(box.core, snapshot));
+}
+
+static void restart(struct str snapshot)
+{
+    pump_free(box.pump);
+    core_free(box.core);
+    box.committing = false;
+    start(snapshot);
+}
+
+static int open_box(void **state)
+{
+    (void)state;
+    box = (struct box){.limits = limits_default(), .now = {.wall_ms = 1700000000000, .boot_ms = 1000, .boot_id = "boot-1"}};
+    start(STR_NONE);
+    return 0;
+}
+
+static int close_box(void **state)
+{
+    (void)state;
+    pump_free(box.pump);
+    core_free(box.core);
+    buf_free(&box.events);
+    buf_free(&box.context);
+    buf_free(&box.effects);
+    buf_free(&box.output);
+    return 0;
+}
+
+static const struct task *task(void)
+{
+    return core_task(box.core, TASK);
+}
+
+static void commit(void)
+{
+    pump_flush(box.pump);
+    if (box.committing) {
+        box.committing = false;
+        pump_committed(box.pump);
+    }
+    pump_flush(box.pump);
+}
+
+static void pass(int64_t ms)
+{
+    box.now.wall_ms += ms;
+    box.now.boot_ms += ms;
+    pump_tick(box.pump);
+}
+
+static enum rpc_error feed(struct input *in)
+{
+    if (!in->task)
+        in->task = TASK;
+    enum rpc_error error = pump_input(box.pump, in, NULL, NULL);
+    const struct task *t;
+    LIST_EACH(t, core_tasks(box.core), struct task, node)
+    {
+        const char *broken = core_invariant(box.core, t);
+        if (broken)
+            fail_msg("%s", broken);
+    }
+    return error;
+}
+
+static enum rpc_error change(enum input_kind kind)
+{
+    return feed(&(struct input){.kind = kind, .client = STR("test")});
+}
+
+static enum rpc_error create_as(const char *id, const char *name, struct str prompt)
+{
+    struct input in = {.kind = INPUT_TASK_CREATE, .task = id, .client = STR("test")};
+    in.create.name = str_of(name);
+    in.create.prompt = prompt;
+    in.create.workspace = STR("/w");
+    in.create.model = STR("main");
+    in.create.policy = STR("open");
+    in.create.head_bytes = 100;
+    in.create.tail_bytes = 2;
+    in.create.price_input = 1000;
+    in.create.price_output = 5000;
+    in.create.max_output_tokens = 10;
+    return feed(&in);
+}
+
+static void create(void)
+{
+    assert_int_equal(create_as(TASK, "fix", STR("do it")), RPC_OK);
+}
+
+static enum rpc_error steer(enum delivery delivery, struct str text)
+{
+    struct input in = {.kind = INPUT_STEER, .client = STR("test")};
+    in.steer.text = text;
+    in.steer.delivery = delivery;
+    return feed(&in);
+}
+
+static void respond(const struct call_spec *calls, size_t n)
+{
+    struct model_part *parts = mem_alloc((n + 1) * sizeof *parts);
+    struct str raw = STR("{}");
+    parts[0] = (struct model_part){.kind = PART_MESSAGE, .text = STR("I say.")};
+    for (size_t i = 0; i < n; i++)
+        parts[i + 1] = (struct model_part){.kind = PART_CALL, .call = calls[i]};
+    struct model_response response = {
+        .parts = parts, .parts_n = n + 1, .raw = &raw, .raw_n = 1, .finish = n ? FINISH_TOOL_CALLS : FINISH_STOP};
+    struct input in = {.kind = INPUT_MODEL_DONE};
+    in.model_done.step = task()->steps;
+    in.model_done.attempt = task()->attempt;
+    in.model_done.response = &response;
+    feed(&in);
+    mem_free(parts);
+}
+
+static void fault(enum model_fault what, struct str message)
+{
+    struct input in = {.kind = INPUT_MODEL_FAILED};
+    in.model_failed.step = task()->steps;
+    in.model_failed.attempt = task()->attempt;
+    in.model_failed.fault = what;
+    in.model_failed.message = message;
+    feed(&in);
+}
+
+static void end_run(int64_t run, const struct run_exit *exit)
+{
+    struct input in = {.kind = INPUT_RUN_ENDED};
+    in.run_ended.run = run;
+    in.run_ended.exit = exit;
+    feed(&in);
+}
+
+static const struct run_exit good_exit = {.outcome = RUN_OUTCOME_DONE, .has_exit_code = true};
+
+static struct call_spec shell(const char *command, int64_t yield_ms)
+{
+    return (struct call_spec){.wire_id = STR("w"),
+                              .tool = STR("exec_command"),
+                              .arguments = STR("{}"),
+                              .sort = CALL_SORT_RUN,
+                              .program = RUN_PROGRAM_SHELL,
+                              .command = str_of(command),
+                              .payload = str_of(command),
+                              .workdir = STR("/w"),
+                              .yield_ms = yield_ms,
+                              .output_bytes = 1000};
+}
+
+static struct call_spec input_to(int64_t session, const char *text, int64_t yield_ms)
+{
+    return (struct call_spec){.wire_id = STR("w"),
+                              .tool = STR("write_stdin"),
+                              .arguments = STR("{}"),
+                              .sort = CALL_SORT_INPUT,
+                              .session = session,
+                              .input = str_of(text),
+                              .yield_ms = yield_ms,
+                              .output_bytes = 1000};
+}
+
+static bool said(const struct buf *where, const char *what)
+{
+    return strstr(buf_cstr(where), what) != NULL;
+}
+
+static size_t times(const struct buf *where, const char *what)
+{
+    size_t n = 0;
+    for (const char *p = buf_cstr(where); (p = strstr(p, what)); p++)
+        n++;
+    return n;
+}
+
+static void forget(void)
+{
+    buf_clear(&box.events);
+    buf_clear(&box.context);
+    buf_clear(&box.effects);
+}
+
+/* A text of `n` bytes in which every cut but at even offsets hurts. */
+static char *umlauts(size_t n)
+{
+    struct buf b = {0};
+    while (b.n < n)
+        buf_puts(&b, "\xc3\xa4");
+    return buf_take(&b, NULL);
+}
+
+static void all_is_utf8(void)
+{
+    assert_true(utf8_valid(buf_view(&box.events)));
+    assert_true(utf8_valid(buf_view(&box.context)));
+}
+
+/* ---- what is said is UTF-8, however long it was ---- */
+
+static void test_long_texts(void **state)
+{
+    (void)state;
+    char *text = umlauts(9001);
+    create();
+    struct call_spec call = shell(text, 1000);
+    respond(&call, 1);
+    end_run(1, &(struct run_exit){.outcome = RUN_OUTCOME_IN_DOUBT, .detail = STR("lost")});
+    all_is_utf8();
+    assert_true(said(&box.context, "IN DOUBT"));
+    assert_true(said(&box.context, "Known: lost"));
+
+    call = shell(text, 0); /* answered while it runs, so its end is a note */
+    respond(&call, 1);
+    pass(1);
+    end_run(2, &good_exit);
+    all_is_utf8();
+    assert_true(said(&box.events, "Session 2 ("));
+
+    char *odd = mem_dup(text, 9000);
+    memmove(odd + 1, text, 8999);
+    odd[0] = 'x';
+    fault(MODEL_FAULT_SERVER, str_n(odd, 8999));
+    all_is_utf8();
+    assert_true(said(&box.events, "provider error: x\xc3\xa4"));
+    pass(60000);
+
+    buf_puts(&box.output, text);
+    call = input_to(1, "y", 1000);
+    respond(&call, 1);
+    pass(1);
+    all_is_utf8();
+    assert_true(said(&box.context, "The input was not written: the process had ended before."));
+    assert_true(said(&box.context, text)); /* all of the output, whatever stands before it */
+    mem_free(text);
+    mem_free(odd);
+}
+
+static void test_objective_in_the_state_is_bounded(void **state)
+{
+    (void)state;
+    char *text = umlauts(1000000);
+    assert_int_equal(create_as(TASK, "fix", str_of(text)), RPC_OK);
+    assert_true(said(&box.events, text));
+    assert_true(said(&box.context, text));
+    struct buf snapshot = {0};
+    task_snapshot(task(), &snapshot); /* written with every commit */
+    assert_true(snapshot.n < 16384);
+    assert_true(utf8_valid(str_of(task()->objective)));
+    buf_free(&snapshot);
+    mem_free(text);
+}
+
+/* ---- many ---- */
+
+static void test_many_calls(void **state)
+{
+    (void)state;
+    enum { N = 4000 };
+    struct call_spec *calls = mem_alloc(N * sizeof *calls);
+    for (int i = 0; i < N; i++)
+        calls[i] = shell("true", 1000);
+    create();
+    respond(calls, N);
+    mem_free(calls);
+    assert_int_equal(times(&box.events, "\"tool.called\""), N);
+    assert_int_equal(times(&box.events, "\"tool.result\""), N - box.limits.calls_per_step_max);
+    assert_int_equal(task()->calls_open, box.limits.calls_per_step_max);
+}
+
+static void test_many_steers(void **state)
+{
+    (void)state;
+    box.limits.steers_pending_max = 10000;
+    restart(STR_NONE);
+    create();
+    for (int i = 0; i < 10000; i++)
+        assert_int_equal(steer(DELIVERY_NEXT, STR("and this")), RPC_OK);
+    assert_int_equal(steer(DELIVERY_NEXT, STR("and this")), RPC_LIMIT_REACHED);
+    respond(NULL, 0);
+    assert_int_equal(times(&box.events, "\"steer.delivered\""), 10000);
+    assert_int_equal(task()->steers_pending, 0);
+}
+
+static void test_many_changed_files(void **state)
+{
+    (void)state;
+    struct call_spec calls[8];
+    for (int i = 0; i < 8; i++) {
+        calls[i] = shell("patch", 60000);
+        calls[i].program = RUN_PROGRAM_PATCH;
+    }
+    create();
+    respond(calls, 8);
+    struct buf output = {0};
+    for (int i = 0; i < 1000; i++)
+        buf_printf(&output, "M file-%d\n", i);
+    struct recover_probe probes[8];
+    for (int i = 0; i < 8; i++)
+        probes[i] = (struct recover_probe){
+            .run = i + 1, .probe = RUN_PROBE_ENDED, .exit = good_exit, .output = {.text = buf_view(&output), .covered = 1}};
+    struct input in = {.kind = INPUT_RECOVER};
+    in.recover.probes = probes;
+    in.recover.probes_n = 8;
+    feed(&in);
+    assert_int_equal(times(&box.events, "\"file.changed\""), 8000);
+    buf_free(&output);
+}
+
+/* ---- steers and calls that wait ---- */
+
+static void test_steer_before_the_call(void **state)
+{
+    (void)state;
+    create();
+    assert_int_equal(steer(DELIVERY_NEXT, STR("use the iterator")), RPC_OK);
+    struct call_spec call = shell("sleep 1800", 1800000);
+    respond(&call, 1);
+    assert_false(said(&box.events, "tool.result"));
+    assert_in_range(core_wake(box.core, task(), &box.now), 1, 1000);
+    pass(1000); /* a waiting call is answered within a second */
+    assert_true(said(&box.context, "as session 1"));
+    assert_true(said(&box.events, "\"steer.delivered\""));
+    assert_int_equal(task()->phase, PHASE_REQUEST);
+}
+
+static void test_queued_steer_hurries_nothing(void **state)
+{
+    (void)state;
+    create();
+    assert_int_equal(steer(DELIVERY_QUEUE, STR("then this")), RPC_OK);
+    struct call_spec call = shell("sleep 1800", 1800000);
+    respond(&call, 1);
+    assert_int_equal(steer(DELIVERY_QUEUE, STR("and that")), RPC_OK);
+    pass(1000000);
+    assert_int_equal(task()->phase, PHASE_TOOLS);
+    end_run(1, &good_exit);
+    respond(NULL, 0);
+    assert_int_equal(task()->turns, 2);
+    assert_int_equal(times(&box.events, "\"steer.delivered\""), 2);
+}
+
+/* Input that was asked for is on its way until its runner says what became of it. The call is not answered as if it had been
+ * written while nobody knows. */
+static void test_input_under_way(void **state)
+{
+    (void)state;
+    create();
+    struct call_spec call = shell("cat", 0);
+    respond(&call, 1);
+    pass(1);
+    call = input_to(1, "hello\n", 1000);
+    respond(&call, 1);
+    forget();
+    steer(DELIVERY_NOW, STR("hurry"));
+    pass(0);
+    assert_false(said(&box.events, "tool.result"));
+    commit();
+    assert_true(said(&box.effects, "input 2 0"));
+    struct input done = {.kind = INPUT_INPUT_DONE};
+    done.input_done.call = 2;
+    done.input_done.ok = true;
+    feed(&done);
+    pass(0);
+    assert_true(said(&box.events, "tool.result"));
+    assert_true(said(&box.context, "still running"));
+    assert_false(said(&box.context, "not known"));
+}
+
+static void test_input_that_nobody_confirms(void **state)
+{
+    (void)state;
+    create();
+    struct call_spec call = shell("cat", 0);
+    respond(&call, 1);
+    pass(1);
+    call = input_to(1, "hello\n", 1000);
+    respond(&call, 1);
+    forget();
+    pass(1000);
+    assert_false(said(&box.events, "tool.result"));
+    assert_in_range(core_wake(box.core, task(), &box.now), 1, 60000);
+    pass(60000); /* waits are bounded */
+    assert_true(said(&box.events, "tool.result"));
+    assert_true(said(&box.context, "not known"));
+}
+
+static void test_written_input_is_not_written_again(void **state)
+{
+    (void)state;
+    create();
+    struct call_spec call = shell("cat", 0);
+    respond(&call, 1);
+    pass(1);
+    call = input_to(1, "hello\n", 1000);
+    respond(&call, 1);
+    commit();
+    struct input done = {.kind = INPUT_INPUT_DONE};
+    done.input_done.call = 2;
+    done.input_done.ok = true;
+    feed(&done);
+    struct effect effects[8];
+    size_t n = core_effects(task(), effects, 8);
+    for (size_t i = 0; i < n; i++)
+        assert_int_not_equal(effects[i].kind, EFFECT_INPUT);
+}
+
+/* ---- what an attempt may have cost ---- */
+
+static void test_cancelled_attempt_may_have_cost(void **state)
+{
+    (void)state;
+    create();
+    assert_int_equal(change(INPUT_CANCEL), RPC_OK);
+    assert_true(task()->usage.uncertain_usd > 0);
+    assert_true(said(&box.events, "\"finish\":\"cut\""));
+    assert_true(said(&box.events, "\"outcome\":\"cancelled\""));
+}
+
+static void test_unreadable_attempts_may_have_cost(void **state)
+{
+    (void)state;
+    create();
+    int64_t spent = 0;
+    while (task()->state != TASK_STATE_FAILED) {
+        fault(MODEL_FAULT_MALFORMED, STR("no JSON"));
+        assert_true(task()->usage.uncertain_usd > spent);
+        spent = task()->usage.uncertain_usd;
+        pass(60000);
+    }
+}
+
+/* ---- pause, resume, restart ---- */
+
+static void test_a_pause_is_no_failure(void **state)
+{
+    (void)state;
+    create();
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(change(INPUT_PAUSE), RPC_OK);
+        assert_int_equal(change(INPUT_RESUME), RPC_OK);
+        assert_int_equal(task()->phase, PHASE_REQUEST);
+        feed(&(struct input){.kind = INPUT_RECOVER});
+    }
+    fault(MODEL_FAULT_MALFORMED, STR("no JSON"));
+    assert_int_equal(task()->state, TASK_STATE_RUNNING);
+    assert_int_equal(task()->phase, PHASE_BACKOFF);
+    pass(1000); /* the first back-off */
+    assert_int_equal(task()->phase, PHASE_REQUEST);
+}
+
+static void test_waiting_says_until_when(void **state)
+{
+    (void)state;
+    create();
+    for (int i = 0; i < 8; i++) {
+        fault(MODEL_FAULT_SERVER, STR("overloaded"));
+        struct proto_task view;
+        task_view(task(), &view);
+        if (view.has_waiting)
+            assert_true(view.waiting.until > box.now.wall_ms);
+        assert_int_equal(view.has_waiting, i >= 3);
+        pass(120000);
+    }
+    respond(NULL, 0);
+    assert_int_equal(task()->state, TASK_STATE_COMPLETED);
+}
+
+static void test_pause_in_every_phase(void **state)
+{
+    (void)state;
+    create();
+    assert_int_equal(change(INPUT_RESUME), RPC_BAD_STATE);
+    assert_int_equal(change(INPUT_PAUSE), RPC_OK); /* in REQUEST */
+    assert_int_equal(change(INPUT_PAUSE), RPC_BAD_STATE);
+    assert_int_equal(task()->phase, PHASE_BACKOFF);
+    pass(1000000);
+    assert_int_equal(steer(DELIVERY_NOW, STR("more")), RPC_OK);
+    assert_int_equal(task()->phase, PHASE_BACKOFF);
+    assert_int_equal(change(INPUT_RESUME), RPC_OK);
+    assert_int_equal(task()->attempt, 2);
+    assert_true(said(&box.events, "\"steer.delivered\""));
+    fault(MODEL_FAULT_SERVER, STR("no"));
+    assert_int_equal(change(INPUT_PAUSE), RPC_OK); /* in BACKOFF */
+    pass(1000000);
+    assert_int_equal(task()->attempt, 2);
+    assert_int_equal(change(INPUT_RESUME), RPC_OK);
+    assert_int_equal(task()->attempt, 3);
+    struct call_spec call = shell("make", 1000);
+    respond(&call, 1);
+    assert_int_equal(change(INPUT_PAUSE), RPC_OK); /* in TOOLS */
+    end_run(1, &good_exit);
+    assert_int_equal(task()->phase, PHASE_NEXT);
+    assert_int_equal(change(INPUT_CANCEL), RPC_OK); /* paused, in NEXT */
+    assert_int_equal(change(INPUT_PAUSE), RPC_BAD_STATE);
+    assert_int_equal(change(INPUT_CANCEL), RPC_BAD_STATE);
+    assert_int_equal(steer(DELIVERY_QUEUE, STR("go on")), RPC_OK); /* a cancelled task is taken up again */
+    assert_int_equal(task()->state, TASK_STATE_RUNNING);
+    assert_int_equal(task()->turns, 2);
+    respond(NULL, 0);
+    assert_int_equal(task()->state, TASK_STATE_COMPLETED);
+}
+
+/* A task that waits in the queue may find a place while others recover. Its first attempt is not one that was cut. */
+static void test_admitted_while_others_recover(void **state)
+{
+    (void)state;
+    const char *other = "t00000000000000000000000002";
+    box.limits.tasks_running_max = 1;
+    restart(STR_NONE);
+    create();
+    create_as(other, "second", STR("do that"));
+    assert_int_equal(core_task(box.core, other)->state, TASK_STATE_QUEUED);
+    struct buf snapshots[2] = {{0}, {0}};
+    task_snapshot(task(), &snapshots[0]);
+    task_snapshot(core_task(box.core, other), &snapshots[1]);
+    box.limits.tasks_running_max = 2;
+    restart(buf_view(&snapshots[0]));
+    assert_non_null(core_restore(box.core, buf_view(&snapshots[1])));
+    forget();
+    feed(&(struct input){.kind = INPUT_RECOVER});
+    feed(&(struct input){.kind = INPUT_RECOVER, .task = other});
+    pump_tick(box.pump);
+    assert_int_equal(core_task(box.core, other)->attempt, 1);
+    assert_int_equal(core_task(box.core, other)->phase, PHASE_REQUEST);
+    assert_int_equal(times(&box.events, "\"recovered\""), 1);
+    buf_free(&snapshots[0]);
+    buf_free(&snapshots[1]);
+}
+
+/* ---- tasks that are over ---- */
+
+static void test_reopening_respects_the_limit(void **state)
+{
+    (void)state;
+    box.limits.tasks_live_max = 1;
+    restart(STR_NONE);
+    create();
+    respond(NULL, 0);
+    assert_int_equal(task()->state, TASK_STATE_COMPLETED);
+    assert_int_equal(create_as("t00000000000000000000000002", "fix", STR("do that")), RPC_OK);
+    assert_int_equal(steer(DELIVERY_NEXT, STR("more")), RPC_LIMIT_REACHED);
+    feed(&(struct input){.kind = INPUT_CANCEL, .task = "t00000000000000000000000002"});
+    assert_int_equal(steer(DELIVERY_NEXT, STR("more")), RPC_OK);
+}
+
+static void test_reopened_with_its_name_taken(void **state)
+{
+    (void)state;
+    create();
+    respond(NULL, 0);
+    assert_int_equal(create_as("t00000000000000000000000002", "fix", STR("do that")), RPC_OK);
+    assert_int_equal(create_as("t00000000000000000000000003", "fix", STR("do that")), RPC_NAME_TAKEN);
+    assert_int_equal(steer(DELIVERY_NEXT, STR("more")), RPC_OK);
+    assert_string_equal(task()->name, "fix-2");
+    assert_ptr_equal(core_task_named(box.core, STR("fix-2")), task());
+    assert_int_equal(task()->epoch, 1);
+    assert_int_equal(task()->turns, 2);
+}
+
+/* The model thinks that its server still runs: it has to be told. */
+static void test_idle_processes_end_and_the_model_hears_of_it(void **state)
+{
+    (void)state;
+    create();
+    struct call_spec call = shell("server", 0);
+    respond(&call, 1);
+    pass(1);
+    respond(NULL, 0);
+    assert_int_equal(task()->state, TASK_STATE_COMPLETED);
+    assert_true(task_live(task()));
+    pass(box.limits.run_idle_ms_max);
+    commit();
+    assert_true(said(&box.effects, "kill 1 0"));
+    end_run(1, &(struct run_exit){.outcome = RUN_OUTCOME_KILLED, .has_signal = true, .signal = 15});
+    struct input gone = {.kind = INPUT_RUN_GONE};
+    gone.run_gone.run = 1;
+    feed(&gone);
+    assert_false(task_live(task()));
+    forget();
+    assert_int_equal(steer(DELIVERY_NEXT, STR("is it up?")), RPC_OK);
+    assert_true(said(&box.context, "background process"));
+}
+
+/* What is only known from locks is written when nothing else keeps the task in memory. */
+static void test_gone_is_committed(void **state)
+{
+    (void)state;
+    create();
+    struct call_spec call = shell("make", 1000);
+    respond(&call, 1);
+    end_run(1, &good_exit);
+    respond(NULL, 0);
+    commit();
+    assert_true(pump_settled(box.pump));
+    struct input gone = {.kind = INPUT_RUN_GONE};
+    gone.run_gone.run = 1;
+    feed(&gone);
+    pump_flush(box.pump);
+    assert_true(box.committing);
+    commit();
+}
+
+/* ---- the pump ---- */
+
+static void count_cb(void *arg)
+{
+    ++*(int *)arg;
+}
+
+static void test_nothing_leaves_before_its_commit(void **state)
+{
+    (void)state;
+    int replies = 0;
+    create();
+    pump_after(box.pump, count_cb, &replies);
+    pump_flush(box.pump);
+    assert_int_equal(replies, 0);
+    assert_false(said(&box.effects, "model"));
+    pump_after(box.pump, count_cb, &replies); /* behind the commit that is under way */
+    assert_int_equal(change(INPUT_PAUSE), RPC_OK);
+    pump_after(box.pump, count_cb, &replies);
+    pump_flush(box.pump); /* one at a time */
+    box.committing = false;
+    pump_committed(box.pump);
+    assert_int_equal(replies, 1);
+    assert_true(said(&box.effects, "model 1 1"));
+    pump_flush(box.pump);
+    assert_int_equal(replies, 1);
+    box.committing = false;
+    pump_committed(box.pump);
+    assert_int_equal(replies, 3);
+    assert_true(pump_settled(box.pump));
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, open_box, close_box)
+    const struct CMUnitTest tests[] = {
+        T(test_long_texts),
+        T(test_objective_in_the_state_is_bounded),
+        T(test_many_calls),
+        T(test_many_steers),
+        T(test_many_changed_files),
+        T(test_steer_before_the_call),
+        T(test_queued_steer_hurries_nothing),
+        T(test_input_under_way),
+        T(test_input_that_nobody_confirms),
+        T(test_written_input_is_not_written_again),
+        T(test_cancelled_attempt_may_have_cost),
+        T(test_unreadable_attempts_may_have_cost),
+        T(test_a_pause_is_no_failure),
+        T(test_waiting_says_until_when),
+        T(test_pause_in_every_phase),
+        T(test_admitted_while_others_recover),
+        T(test_reopening_respects_the_limit),
+        T(test_reopened_with_its_name_taken),
+        T(test_idle_processes_end_and_the_model_hears_of_it),
+        T(test_gone_is_committed),
+        T(test_nothing_leaves_before_its_commit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
