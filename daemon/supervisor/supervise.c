@@ -5,8 +5,9 @@
  *
  * It holds nothing that could be lost: no state, no lock, no socket. If it is killed the daemon goes on, only
  * that nobody starts it again but the next agentctl. DIR is the state folder: in the course of a back-off it
- * learns there that the daemon is not wanted any more, or that another supervisor has come. It returns to its caller when the daemon serves (see
- * lifecycle_ready()), or with the daemon's own exit status and words when that ended for good instead.
+ * learns there that the daemon is not wanted any more, or that another supervisor has come. It returns to its
+ * caller when the daemon serves (see lifecycle_ready()), or with the daemon's own exit status and words when
+ * that ended for good instead.
  * Deliberately not here: whether a daemon should run. */
 #include "daemon/base/log.h"
 #include "daemon/lifecycle.h"
