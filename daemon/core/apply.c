@@ -103,6 +103,25 @@ static void apply_turn_ended(struct task *t)
     t->last_text = NULL;
 }
 
+/* A run needs no memory once it is over, its runner is gone and its end was told; the last ones stay to be asked about. Between
+ * steps, because a response that is being carried out may speak of any of them. */
+static void forget_runs(struct task *t)
+{
+    int64_t ended = 0;
+    struct run *r;
+    LIST_EACH(r, &t->runs, struct run, node)
+        ended += r->ended && r->gone;
+    LIST_EACH(r, &t->runs, struct run, node)
+    {
+        if (ended <= ENDED_RUNS_KEPT)
+            return;
+        if (!r->ended || !r->gone)
+            continue;
+        run_free(r);
+        ended--;
+    }
+}
+
 static void apply_step_started(const struct change *ch)
 {
     struct task *t = ch->task;
@@ -116,6 +135,7 @@ static void apply_step_started(const struct change *ch)
     struct note *n;
     LIST_EACH(n, &t->notes, struct note, node)
         note_free(n);
+    forget_runs(t);
     char text[64];
     snprintf(text, sizeof text, "step %" PRId64 ": asks the model", t->steps);
     set_activity(t, text, STR_NONE);
@@ -189,33 +209,6 @@ static void apply_called(const struct change *ch)
     set_activity(t, "runs ", spec->command.p ? spec->command : spec->tool);
 }
 
-/* A run needs no memory once it is over, its runner is gone and its end was told; the last ones stay to be asked about. */
-static void forget_runs(struct task *t)
-{
-    int64_t ended = 0;
-    struct run *r;
-    LIST_EACH(r, &t->runs, struct run, node)
-        ended += r->ended && r->gone;
-    LIST_EACH(r, &t->runs, struct run, node)
-    {
-        if (ended <= ENDED_RUNS_KEPT)
-            return;
-        if (!r->ended || !r->gone)
-            continue;
-        const struct call *c;
-        bool needed = false;
-        LIST_EACH(c, &t->calls, struct call, node)
-            needed |= c->run == r->n;
-        const struct note *n;
-        LIST_EACH(n, &t->notes, struct note, node)
-            needed |= n->image_run == r->n;
-        if (needed)
-            continue;
-        run_free(r);
-        ended--;
-    }
-}
-
 static void apply_result(const struct change *ch)
 {
     struct task *t = ch->task;
@@ -237,7 +230,6 @@ static void apply_result(const struct change *ch)
         t->phase = PHASE_NEXT;
         t->turn_wants_step = true;
     }
-    forget_runs(t);
 }
 
 static void apply_run_started(const struct change *ch)

@@ -739,6 +739,29 @@ static void test_gone_is_committed(void **state)
     commit();
 }
 
+/* Of runs that are over the last ones are kept. None goes while a response that speaks of it is being carried out. */
+static void test_old_runs_are_forgotten_between_steps(void **state)
+{
+    (void)state;
+    create();
+    for (int64_t run = 1; run <= 33; run++) {
+        struct call_spec call = shell("make", 1000);
+        respond(&call, 1);
+        end_run(run, &good_exit);
+        struct input gone = {.kind = INPUT_RUN_GONE};
+        gone.run_gone.run = run;
+        feed(&gone);
+    }
+    struct call_spec calls[2] = {{.wire_id = STR("w"), .tool = STR("update_plan"), .arguments = STR("{}"),
+                                  .sort = CALL_SORT_ANSWER, .answer = STR("ok")},
+                                 input_to(1, "", 1000)};
+    respond(calls, 2);
+    pass(1);
+    assert_int_equal(task()->calls_open, 0);
+    assert_null(task_run(task(), 1));
+    assert_non_null(task_run(task(), 2));
+}
+
 /* ---- the pump ---- */
 
 static void count_cb(void *arg)
@@ -795,6 +818,7 @@ int main(void)
         T(test_reopened_with_its_name_taken),
         T(test_idle_processes_end_and_the_model_hears_of_it),
         T(test_gone_is_committed),
+        T(test_old_runs_are_forgotten_between_steps),
         T(test_nothing_leaves_before_its_commit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
