@@ -100,7 +100,8 @@ static int unknown_option(struct parser *p, const char *arg, size_t n)
     if (nearest)
         buf_printf(p->error, "; did you mean %s?", nearest);
     else if (c)
-        buf_printf(p->error, "; agentctl %s --help lists the options", c->name);
+        buf_printf(p->error, "; agentctl %s --help lists the options%s", c->name,
+                   c->args_max > 0 ? " (-- comes before text that begins with a dash)" : "");
     else
         buf_puts(p->error, "; a command's own options come after it");
     return -1;

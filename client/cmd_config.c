@@ -36,8 +36,7 @@ static void read_words(int fd, struct buf *words)
     }
 }
 
-/* True if the configuration is good; `words`: what agentd said. */
-static bool ask(const char *agentd, const char *config, struct buf *words)
+bool client_check_config(const char *agentd, const char *config, struct buf *words)
 {
     int fd[2], status = -1;
     if (pipe2(fd, O_CLOEXEC) < 0)
@@ -85,7 +84,7 @@ int cmd_config_check(struct client *c)
         say_error(buf_cstr(&error), NULL);
         return EXIT_FAILED;
     }
-    bool ok = ask(buf_cstr(&agentd), named ? buf_cstr(&path) : NULL, &words);
+    bool ok = client_check_config(buf_cstr(&agentd), named ? buf_cstr(&path) : NULL, &words);
     bool there = access(buf_cstr(&path), F_OK) == 0;
     if (c->json)
         say_document(ok, there || named ? buf_cstr(&path) : NULL, buf_view(&words));

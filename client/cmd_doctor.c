@@ -8,6 +8,7 @@
 #include "daemon/base/json.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/places.h"
+#include "daemon/base/utf8.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -70,12 +71,12 @@ static void find_state_dir(struct findings *f, const char *path)
 
 static void find_config(struct findings *f, const struct client *c)
 {
-    CLEANUP(buf_free) struct buf path = {0}, error = {0};
-    bool named, ok = places_config(args_option(&c->args, "--config"), &path, &named, &error) == 0;
-    bool there = ok && access(buf_cstr(&path), R_OK) == 0;
-    if (ok && !there)
-        buf_puts(&path, named ? " cannot be read" : " does not exist; models come from the environment");
-    find(f, "configuration", ok && (there || !named), ok ? buf_view(&path) : buf_view(&error));
+    CLEANUP(buf_free) struct buf agentd = {0}, path = {0}, words = {0}, valid = {0};
+    bool named, ok = places_config(args_option(&c->args, "--config"), &path, &named, &words) == 0 &&
+                     start_find("agentd", &agentd, &words) == 0 &&
+                     client_check_config(buf_cstr(&agentd), named ? buf_cstr(&path) : NULL, &words);
+    utf8_put_valid(&valid, buf_view(&words), false);
+    find(f, "configuration", ok, buf_view(&valid));
 }
 
 static int doctor_alone(struct client *c)

@@ -68,7 +68,7 @@ static int wait_for(struct client *c, const char *task, int64_t seq, const char 
 
 int cmd_steer(struct client *c)
 {
-    CLEANUP(link_reply_free) struct link_reply reply = {0};
+    CLEANUP(link_reply_free) struct link_reply reply = {0}, known = {0};
     CLEANUP(buf_free) struct buf text = {0};
     char key[LINK_KEY_SIZE];
     enum delivery delivery = DELIVERY_NEXT;
@@ -79,9 +79,15 @@ int cmd_steer(struct client *c)
         code = client_text(c, c->args.args[1], "TEXT", TEXT_BYTES_MAX, &text);
     if (code != EXIT_DONE)
         return code;
+    client_catch_interrupt();
+    if (stage != STAGE_ACCEPTED) { /* @last and names may mean another task by the time that we wait */
+        code = client_get_task(c, task, &known);
+        if (code != EXIT_DONE)
+            return code;
+        task = client_string(json_object_get(known.json, "task"), "id");
+    }
     struct params_task_steer params = {
         .task = str_of(task), .text = buf_view(&text), .delivery = delivery, .key = client_key(c, key)};
-    client_catch_interrupt();
     int rc = link_call(c->link, METHOD_TASK_STEER, &params, &reply);
     if (rc != LINK_OK)
         return client_fail(c, rc);

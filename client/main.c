@@ -66,8 +66,10 @@ int client_fail(struct client *c, int rc)
         say_error(link_error(c->link), link_error_hint(c->link));
         return EXIT_NO_DAEMON;
     case LINK_E_REMOTE:
+        if (link_error_code(c->link) == RPC_INVALID_PARAMS)
+            return client_usage(c, "%s", link_error(c->link));
         say_error(link_error(c->link), link_error_hint(c->link));
-        return link_error_code(c->link) == RPC_INVALID_PARAMS ? EXIT_USAGE : EXIT_FAILED;
+        return EXIT_FAILED;
     default:
         say_error(link_error(c->link), link_error_hint(c->link));
         return EXIT_FAILED;
@@ -111,6 +113,14 @@ static int read_stdin(const char *what, size_t bytes_max, struct buf *ret)
     return EXIT_DONE;
 }
 
+static bool is_blank(struct str s)
+{
+    size_t i = 0;
+    while (i < s.n && strchr(" \t\r\n", s.p[i]) && s.p[i])
+        i++;
+    return i == s.n;
+}
+
 int client_text(const struct client *c, const char *arg, const char *what, size_t bytes_max, struct buf *ret)
 {
     if (strcmp(arg, "-") == 0) {
@@ -120,12 +130,14 @@ int client_text(const struct client *c, const char *arg, const char *what, size_
     } else {
         buf_puts(ret, arg);
     }
-    if (ret->n == 0)
+    if (is_blank(buf_view(ret)))
         return client_usage(c, "%s is empty", what);
     if (ret->n > bytes_max)
         return client_usage(c, "%s has more than %zu bytes; write it to a file in the workspace and name that", what, bytes_max);
     if (!utf8_valid(buf_view(ret)))
         return client_usage(c, "%s is not valid UTF-8", what);
+    if (memchr(ret->p, 0, ret->n))
+        return client_usage(c, "%s holds a NUL character; is it text?", what);
     return EXIT_DONE;
 }
 

@@ -64,8 +64,7 @@ static enum rpc_error check_policy(struct creation *t)
 {
     if (!t->params->policy.p || str_eqz(t->params->policy, "open"))
         return RPC_OK;
-    buf_printf(&t->detail, "there is no policy \"%.*s\"; the only one so far is open",
-               STR_ARG(t->params->policy));
+    buf_printf(&t->detail, "there is no policy \"%.*s\"", STR_ARG(t->params->policy));
     return RPC_POLICY_UNKNOWN;
 }
 
