@@ -24,7 +24,8 @@ static void show_status(const json_t *result)
     const char *admission = client_string(d, "admission"), *config = client_string(d, "config");
     buf_printf(&b, "agentd %s, pid %lld, up ", client_string(d, "version"), (long long)json_integer_value(json_object_get(d, "pid")));
     text_put_age(&b, json_integer_value(json_object_get(d, "uptime_s")) * 1000);
-    buf_printf(&b, ", %lld live tasks, ", (long long)json_integer_value(json_object_get(d, "tasks_live")));
+    long long live = json_integer_value(json_object_get(d, "tasks_live"));
+    buf_printf(&b, ", %lld live task%s, ", live, live == 1 ? "" : "s");
     text_put_bytes(&b, json_integer_value(json_object_get(d, "rss_bytes")));
     if (*admission && strcmp(admission, "open") != 0)
         buf_printf(&b, "; takes no new work: %s", admission);

@@ -11,6 +11,8 @@
 #include <time.h>
 
 #define NAME_COLUMNS_MAX 32
+#define NAME_COLUMNS_MIN 12
+#define ACTIVITY_COLUMNS_MIN 8 /* with less there is none */
 
 static int64_t wall_ms(void)
 {
@@ -62,38 +64,43 @@ static void show_row(const json_t *task, size_t name_columns)
     put_age_of(&b, task, "created_at");
     pad(&b, start, 6);
     size_t used = name_columns + 19, all = say_columns();
-    text_put_line(&b, str_of(client_string(task, "activity")), all > used + 20 ? all - used : 20);
+    if (all >= used + ACTIVITY_COLUMNS_MIN)
+        text_put_line(&b, str_of(client_string(task, "activity")), all - used);
     while (b.n > 0 && b.p[b.n - 1] == ' ')
         b.n--;
     buf_putc(&b, '\n');
     say_data(buf_view(&b));
 }
 
-static size_t name_columns(const json_t *tasks)
+/* For all pages; where there are more than this one the widest, as nobody knows their names yet. */
+static size_t name_columns(const json_t *tasks, bool more)
 {
-    size_t i, widest = 4;
+    size_t i, widest = 4, max = say_columns() / 2;
     json_t *task;
     json_array_foreach(tasks, i, task)
     {
         size_t n = text_columns(str_of(client_string(task, "name")));
         widest = n > widest ? n : widest;
     }
-    return widest < NAME_COLUMNS_MAX ? widest : NAME_COLUMNS_MAX;
+    max = max > NAME_COLUMNS_MAX ? NAME_COLUMNS_MAX : max < NAME_COLUMNS_MIN ? NAME_COLUMNS_MIN : max;
+    return widest < max && !more ? widest : max;
 }
 
-static void show_tasks(const json_t *tasks, bool first)
+/* *columns: of names; 0 on the first page. */
+static void show_tasks(const json_t *tasks, bool more, size_t *columns)
 {
-    size_t i, columns = name_columns(tasks);
+    size_t i;
     json_t *task;
-    if (first) {
+    if (*columns == 0) {
+        *columns = name_columns(tasks, more);
         CLEANUP(buf_free) struct buf b = {0};
         buf_puts(&b, say_style(SAY_DIM));
-        put_cell(&b, "NAME", columns);
+        put_cell(&b, "NAME", *columns);
         buf_puts(&b, "STATE      AGE   ACTIVITY");
         buf_printf(&b, "%s\n", say_style(SAY_PLAIN));
         say_data(buf_view(&b));
     }
-    json_array_foreach(tasks, i, task) show_row(task, columns);
+    json_array_foreach(tasks, i, task) show_row(task, *columns);
 }
 
 static void show_field(const char *name, struct str value)
@@ -208,46 +215,58 @@ static int status_one(struct client *c)
     return EXIT_DONE;
 }
 
-/* One page; *after is where the next begins, empty at the end. */
-static int status_page(struct client *c, bool all, struct buf *after, int64_t *shown)
+struct pages {
+    struct buf after; /* where the next begins; empty at the end */
+    int64_t shown;    /* tasks so far */
+    size_t columns;   /* of names */
+};
+
+static int status_page(struct client *c, bool all, struct pages *pages)
 {
     CLEANUP(link_reply_free) struct link_reply reply = {0};
-    struct params_task_list params = {.all = all, .after = after->n ? buf_view(after) : STR_NONE, .limit = 200};
+    struct params_task_list params = {.all = all, .after = pages->after.n ? buf_view(&pages->after) : STR_NONE, .limit = 200};
     int rc = link_call(c->link, METHOD_TASK_LIST, &params, &reply);
     if (rc != LINK_OK)
         return client_fail(c, rc);
     const json_t *tasks = json_object_get(reply.json, "tasks");
+    const char *next = client_string(reply.json, "next");
     if (c->json)
-        say_elements(json_find(reply.text, "tasks"), *shown == 0);
+        say_elements(json_find(reply.text, "tasks"), pages->shown == 0);
     else if (json_array_size(tasks) > 0)
-        show_tasks(tasks, *shown == 0);
-    *shown += (int64_t)json_array_size(tasks);
-    buf_clear(after);
-    buf_puts(after, client_string(reply.json, "next"));
+        show_tasks(tasks, all && *next, &pages->columns);
+    pages->shown += (int64_t)json_array_size(tasks);
+    buf_clear(&pages->after);
+    buf_puts(&pages->after, next);
     return EXIT_DONE;
+}
+
+static void say_status_end(struct client *c, bool all, const struct pages *pages)
+{
+    CLEANUP(buf_free) struct buf next = {0};
+    if (pages->after.n > 0)
+        json_put_string(&next, buf_view(&pages->after));
+    if (c->json)
+        end_document(pages->after.n > 0 ? buf_view(&next) : STR_NONE);
+    else if (pages->shown == 0)
+        say_talk(all ? "no tasks" : "no live tasks; agentctl status --all shows older ones");
+    else if (pages->after.n > 0)
+        say_talk("there are more: agentctl status --all");
 }
 
 int cmd_status(struct client *c)
 {
-    CLEANUP(buf_free) struct buf after = {0}, next = {0};
+    struct pages pages = {0};
     bool all = args_has(&c->args, "--all");
-    int64_t shown = 0;
     if (c->args.args_n > 0)
         return status_one(c);
     int code = c->json ? begin_document(c) : EXIT_DONE;
-    do {
-        if (code == EXIT_DONE)
-            code = status_page(c, all, &after, &shown);
-    } while (code == EXIT_DONE && all && after.n > 0);
-    if (code != EXIT_DONE)
-        return code;
-    if (after.n > 0)
-        json_put_string(&next, buf_view(&after));
-    if (c->json)
-        end_document(after.n > 0 ? buf_view(&next) : STR_NONE);
-    else if (shown == 0)
-        say_talk(all ? "no tasks" : "no live tasks; agentctl status --all shows older ones");
-    else if (after.n > 0)
-        say_talk("there are more: agentctl status --all");
-    return EXIT_DONE;
+    while (code == EXIT_DONE) {
+        code = status_page(c, all, &pages);
+        if (!all || pages.after.n == 0)
+            break;
+    }
+    if (code == EXIT_DONE)
+        say_status_end(c, all, &pages);
+    buf_free(&pages.after);
+    return code;
 }

@@ -113,32 +113,53 @@ static void put_margin(struct view *v, struct buf *b)
     v->time[0] = 0;
 }
 
-void view_line(struct view *v, enum say_style style, const char *before, struct str text)
+/* `width` 0: uncut. */
+static void put_line(struct view *v, enum say_style style, const char *before, struct str text, size_t width)
 {
     CLEANUP(buf_free) struct buf b = {0};
     view_break(v);
     put_margin(v, &b);
     buf_puts(&b, style == SAY_PLAIN ? "" : say_style(style));
     buf_puts(&b, before);
-    text_put_line(&b, text, columns(v, strlen(before)));
+    text_put_line(&b, text, width);
     buf_puts(&b, style == SAY_PLAIN ? "" : say_style(SAY_PLAIN));
     buf_putc(&b, '\n');
     say_data(buf_view(&b));
 }
 
-void view_linef(struct view *v, enum say_style style, const char *format, ...)
+void view_line(struct view *v, enum say_style style, const char *before, struct str text)
+{
+    put_line(v, style, before, text, columns(v, strlen(before)));
+}
+
+static void __attribute__((format(printf, 4, 0)))
+put_linef(struct view *v, enum say_style style, bool whole, const char *format, va_list args)
 {
     CLEANUP(buf_free) struct buf b = {0};
     char *text = NULL;
-    va_list args;
-    va_start(args, format);
     int n = vasprintf(&text, format, args);
-    va_end(args);
     size_t indent = n > 0 ? strspn(text, " ") : 0;
     buf_put(&b, "        ", indent < 8 ? indent : 8);
     if (n >= 0)
-        view_line(v, style, buf_cstr(&b), str_n(text + indent, (size_t)n - indent));
+        put_line(v, style, buf_cstr(&b), str_n(text + indent, (size_t)n - indent), whole ? 0 : columns(v, indent));
     free(text);
+}
+
+void view_linef(struct view *v, enum say_style style, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    put_linef(v, style, false, format, args);
+    va_end(args);
+}
+
+/* What must be read to its end, however narrow the terminal: it wraps. */
+static void __attribute__((format(printf, 3, 4))) wholef(struct view *v, enum say_style style, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    put_linef(v, style, true, format, args);
+    va_end(args);
 }
 
 void view_block(struct view *v, enum say_style style, const char *before, struct str text)
@@ -232,7 +253,7 @@ static void task_state(struct view *v, const json_t *e)
     if (v->options.hide_end && (str_eqz(to, "completed") || str_eqz(to, "cancelled")))
         return;
     if (str_eqz(to, "waiting")) {
-        view_linef(v, SAY_WARN, "waits for %.*s%s%.*s", STR_ARG(view_get(waiting, "for")), detail.n ? ": " : "", STR_ARG(detail));
+        wholef(v, SAY_WARN, "waits for %.*s%s%.*s", STR_ARG(view_get(waiting, "for")), detail.n ? ": " : "", STR_ARG(detail));
         return;
     }
     if (str_eqz(to, "queued") || (str_eqz(to, "running") && !json_is_string(json_object_get(e, "from"))))
@@ -241,7 +262,9 @@ static void task_state(struct view *v, const json_t *e)
     if (str_eqz(to, "running") && queued)
         return;
     enum say_style style = str_eqz(to, "completed") ? SAY_GOOD : str_eqz(to, "failed") ? SAY_BAD : SAY_WARN;
-    view_linef(v, str_eqz(to, "running") ? SAY_DIM : style, "%.*s%s%.*s", STR_ARG(to), reason.n ? ": " : "", STR_ARG(reason));
+    if (str_eq(to, reason)) /* "cancelled: cancelled" */
+        reason = STR("");
+    wholef(v, str_eqz(to, "running") ? SAY_DIM : style, "%.*s%s%.*s", STR_ARG(to), reason.n ? ": " : "", STR_ARG(reason));
 }
 
 static void steer_accepted(struct view *v, const json_t *e)
@@ -261,8 +284,10 @@ static void step_retry(struct view *v, const json_t *e)
         voided |= v->items[i].shown > 0;
         v->items[i] = (struct view_item){0};
     }
-    view_linef(v, SAY_WARN, "  ! the model's answer failed: %.*s; it is asked again%s", STR_ARG(view_get(e, "reason")),
-          voided ? " (what was shown of it is void)" : "");
+    bool again = json_is_string(json_object_get(e, "next_at")); /* else the turn ends, and says so itself */
+    if (again || voided)
+        wholef(v, SAY_WARN, "  ! the model's answer failed: %.*s%s%s", STR_ARG(view_get(e, "reason")),
+               again ? "; it is asked again" : "", voided ? " (what was shown of it is void)" : "");
 }
 
 static void recovered(struct view *v, const json_t *e)
@@ -314,7 +339,7 @@ static void answered(struct view *v, const json_t *e)
 
 static void approval_requested(struct view *v, const json_t *e)
 {
-    view_linef(v, SAY_WARN, "! approval %.*s is needed: %.*s", STR_ARG(view_get(e, "approval")), STR_ARG(view_get(e, "title")));
+    wholef(v, SAY_WARN, "! approval %.*s is needed: %.*s", STR_ARG(view_get(e, "approval")), STR_ARG(view_get(e, "title")));
     view_block(v, SAY_PLAIN, "  ", view_get(e, "detail"));
 }
 

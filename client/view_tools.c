@@ -217,9 +217,12 @@ void view_tool_result(struct view *v, const json_t *e)
         view_call_clear(c);
         return;
     }
+    /* What the model is told instead of output is told to people by the line below. */
+    bool silent = c && c->run[0] && !is_error && json_is_integer(json_object_get(e, "output_bytes")) &&
+                  view_get_int(e, "output_bytes") == 0;
     if (r && r->lines > 0 && !is_error)
         output_rest(v, r);
-    else
+    else if (!silent)
         output_text(v, c && (c->run[0] || strcmp(c->tool, "write_stdin") == 0) ? without_head(output) : output);
     if (ended.n > 0)
         view_line(v, good ? SAY_DIM : SAY_WARN, "  = ", ended);

@@ -105,10 +105,11 @@ class Link(unittest.TestCase):
         self.thread = threading.Thread(target=play, daemon=True)
         self.thread.start()
 
-    def start(self, *args, **more):
+    def start(self, *args, extra=None, **more):
         env = {"PATH": os.environ["PATH"], "HOME": self.temp.name, "AGENTD_SOCKET": self.path, "AGENTD_STATE_DIR": self.state,
                "AGENTD_BIN": "/nonexistent", "SECRET_KEY": "canary", "LC_ALL": "C.UTF-8", "CFLAGS": "-O1"}
         env.update((k, v) for k, v in os.environ.items() if k.startswith(("ASAN_", "UBSAN_", "LSAN_")))
+        env.update(extra or {})
         options = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=self.temp.name)
         self.process = subprocess.Popen([AGENTCTL, *args], **dict(options, **more))
         return self.process
@@ -303,7 +304,57 @@ class Link(unittest.TestCase):
         self.assertEqual(3, process.returncode)
         self.assertIn("AGENTD_BIN", err.decode())
 
+    def test_doctor_without_a_daemon_reads_the_configuration(self):
+        """It is agentd that reads it: here one that finds a mistake."""
+        self.path = os.path.join(self.temp.name, "none")
+        agentd = os.path.join(self.temp.name, "agentd")
+        with open(agentd, "w") as script:
+            script.write('#!/bin/sh\n[ "$1" = --check-config ] || exit 1\necho "config.yaml:7: wrong" >&2\nexit 78\n')
+        os.chmod(agentd, 0o700)
+        out, _ = self.start("doctor", "--json", extra={"AGENTD_BIN": agentd}).communicate(timeout=DEADLINE_S)
+        self.assertEqual(3, self.process.returncode)
+        check = [c for c in json.loads(out)["checks"] if c["name"] == "configuration"][0]
+        self.assertEqual((False, "config.yaml:7: wrong"), (check["ok"], check["detail"]))
+
+    def test_mistakes_of_the_command_line_name_no_method(self):
+        def script(c):
+            c.initialize()
+            c.fail(c.expect("task/create"), -32602, "invalid_params")
+
+        self.serve(script)
+        _, err = self.ctl("run", "x", code=2)
+        self.assertIn("agentctl run --help", err)
+        for text in (" \n", "a\0b"):
+            self.path = os.path.join(self.temp.name, "none")
+            process = self.start("run", "-", stdin=subprocess.PIPE)
+            _, err = process.communicate(text.encode(), timeout=DEADLINE_S)
+            self.assertEqual(2, process.returncode, err)
+            self.assertRegex(err.decode(), "PROMPT (is empty|holds a NUL)")
+
     # ---- what is sent and shown ----
+
+    def test_what_must_be_read_is_not_cut(self):
+        reason = "request refused: " + "very " * 40 + "wrong"
+
+        def event(seq, kind, **more):
+            return dict({"seq": seq, "pos": seq, "task": TASK, "at": "x", "kind": kind}, **more)
+
+        def script(c):
+            c.initialize()
+            c.reply(c.expect("task/events"), {"events": [
+                event(1, "step.retry", step=1, attempt=1, reason=reason, next_at="2026-01-02T03:04:05.678Z"),
+                event(2, "step.retry", step=1, attempt=2, reason=reason, next_at=None),
+                event(3, "task.state", **{"from": "running", "to": "failed", "reason": reason, "waiting": None}),
+                event(4, "task.state", **{"from": "running", "to": "cancelled", "reason": "cancelled", "waiting": None})],
+                "next": None, "prev": None, "end": 4})
+
+        self.serve(script)
+        lines = self.ctl("log", "one")[0].splitlines()
+        self.assertEqual(3, len(lines))
+        self.assertIn(reason + "; it is asked again", lines[0])
+        self.assertIn("failed: " + reason, lines[1])
+        self.assertTrue(lines[2].endswith(" cancelled"))
+        self.assertNotIn("cancelled: ", lines[2])
 
     def test_run_sends_the_environment_without_keys(self):
         seen = []
