@@ -14,6 +14,7 @@
 
 #define CHECK_DELAY_MS_MAX 1000
 #define READ_SIZE 4096
+#define LOOK_AGAIN_MS 200 /* where we ourselves lack what it takes to look */
 
 struct input_wait {
     struct list node;
@@ -211,7 +212,15 @@ static void tell_ended(struct link *l)
         return;
     struct run_exit ended = {0};
     int dirfd = runs_open_dir(l->runs, l->task, l->run);
-    if (runs_take_exit(l->runs, l->task, l->run, dirfd, &ended) < 0)
+    int found = runs_take_exit(l->runs, l->task, l->run, dirfd, &ended);
+    l->ended_due = found == RUNS_EXIT_LATER;
+    if (l->ended_due) {
+        if (dirfd >= 0)
+            close(dirfd);
+        link_check_in(l, LOOK_AGAIN_MS);
+        return;
+    }
+    if (found < 0)
         ended = (struct run_exit){.outcome = RUN_OUTCOME_IN_DOUBT,
                                   .output_bytes = l->total,
                                   .detail = STR("it ended, but the record of how could not be written or read")};
@@ -375,17 +384,9 @@ void link_watch_pid(struct link *l, int pidfd)
 /* The runner has written down what it took: what is not there never reached the process. */
 static void settle_inputs(struct link *l, int dirfd)
 {
-    CLEANUP(buf_free) struct buf taken = {0};
-    buf_putc(&taken, '\n');
-    if (dirfd < 0 || record_read_file(dirfd, RUN_FILE_INPUT, RUN_SPEC_BYTES_MAX, &taken) < 0)
-        buf_clear(&taken);
     struct input_wait *w;
     LIST_EACH(w, &l->inputs, struct input_wait, node)
-    {
-        CLEANUP(buf_free) struct buf line = {0};
-        buf_printf(&line, "\n%s\n", w->call);
-        input_done(l, w, strstr(buf_cstr(&taken), line.p) ? NULL : "the process has ended");
-    }
+        input_done(l, w, runs_input_taken(dirfd, w->call) ? NULL : "the process has ended");
 }
 
 static void link_gone(struct link *l)
@@ -398,10 +399,21 @@ static void link_gone(struct link *l)
         receive(l);
     l->check_ms = 0;
     int dirfd = runs_open_dir(r, l->task, l->run);
+    struct run_exit ended = {0};
+    int found = dirfd < 0 && runs_error_passes(errno) ? RUNS_EXIT_LATER
+                : l->ended_told                       ? 0
+                                                      : runs_take_exit(r, l->task, l->run, dirfd, &ended);
+    if (found == RUNS_EXIT_LATER) {
+        if (dirfd >= 0)
+            close(dirfd);
+        unwatch(&l->ctl, &l->ctl_fd);
+        unwatch(&l->pid, &l->pid_fd);
+        link_check_in(l, LOOK_AGAIN_MS);
+        return;
+    }
     settle_inputs(l, dirfd);
     if (!l->ended_told) {
-        struct run_exit ended = {0};
-        if (runs_take_exit(r, l->task, l->run, dirfd, &ended) < 0)
+        if (found < 0)
             runs_in_doubt(r, l->task, l->run, dirfd, true, &ended);
         if (ended.output_bytes < l->total)
             ended.output_bytes = l->total;
@@ -434,9 +446,14 @@ void link_check(struct link *l)
         not_started(l);
         return;
     }
+    if (l->ended_due)
+        tell_ended(l);
     int dirfd = runs_open_dir(l->runs, l->task, l->run);
+    bool held = dirfd < 0 && runs_error_passes(errno);
     bool connected = l->ctl_fd >= 0 || (dirfd >= 0 && link_connect(l, dirfd) == 0);
-    bool held = connected || (dirfd >= 0 && runs_lock_held(dirfd));
+    if (!connected && dirfd >= 0)
+        held = runs_lock_held(dirfd);
+    held = held || connected;
     if (dirfd >= 0)
         close(dirfd);
     if (!held) {

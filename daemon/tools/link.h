@@ -32,6 +32,7 @@ struct link {
     char *failed;    /* it could not be started: why */
     int64_t check_ms; /* loop time of the next look at it; 0: none is due */
     int64_t check_delay_ms;
+    bool ended_due; /* its end was said, but the record could not be read yet */
     bool hello, ended_told, kill_wanted, gone;
 };
 
@@ -51,10 +52,17 @@ void link_drop(struct link *l);
 void runs_released(struct runs *r);
 
 /* runs_probe.c */
+enum { RUNS_EXIT_NONE = -1, RUNS_EXIT_LATER = -2 };
+/* Whether this is no news of the run but of us: no descriptor is left, say. Nothing follows from it; one looks again. */
+bool runs_error_passes(int error);
+/* -1 with errno. */
 int runs_open_dir(const struct runs *r, const char *task, const char *run);
+/* Of what runs_open_dir() returned, with errno as it left it. A lock that cannot be looked at now counts as held. */
 bool runs_lock_held(int dirfd);
-/* 0: there is a valid record. */
+/* 0: there is a valid record; RUNS_EXIT_*. errno as for runs_lock_held(). */
 int runs_read_exit(struct runs *r, int dirfd, struct run_exit *ret);
+/* Whether the runner wrote down that it took this input. */
+bool runs_input_taken(int dirfd, const char *call);
 /* The same, once, for the one who tells of the end: a patch that was killed half-way is settled first. */
 int runs_take_exit(struct runs *r, const char *task, const char *run, int dirfd, struct run_exit *ret);
 /* Of a runner that is dead without a record: kills what is left of it. */

@@ -25,9 +25,11 @@
 #define TERMINAL_ROWS 30
 #define FD_SAFE 16 /* above all that the spawn places */
 
+/* Input for a run that nobody follows. */
 struct refused {
     struct list node;
     char *task, *run, *call;
+    bool taken; /* an earlier daemon had sent it */
 };
 
 static void soon_cb(uv_timer_t *timer);
@@ -138,7 +140,8 @@ static void soon_cb(uv_timer_t *timer)
     struct refused *f;
     LIST_EACH(f, &now, struct refused, node)
     {
-        r->callbacks.input_done(r->arg, f->task, f->run, f->call, false, "the process has ended");
+        r->callbacks.input_done(r->arg, f->task, f->run, f->call, f->taken,
+                                 f->taken ? NULL : "the process has ended");
         refused_free(f);
     }
     struct link *l;
@@ -358,6 +361,10 @@ void runs_input(struct runs *r, const char *task, const char *run, const char *c
     f->task = mem_strdup(task);
     f->run = mem_strdup(run);
     f->call = mem_strdup(call);
+    int dirfd = runs_open_dir(r, task, run);
+    f->taken = runs_input_taken(dirfd, call);
+    if (dirfd >= 0)
+        close(dirfd);
     list_append(&r->refused, &f->node);
     arm(r);
 }

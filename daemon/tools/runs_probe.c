@@ -22,12 +22,17 @@ int runs_open_dir(const struct runs *r, const char *task, const char *run)
     return open(path.p, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+bool runs_error_passes(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOLCK || error == EINTR;
+}
+
 bool runs_lock_held(int dirfd)
 {
-    int fd = openat(dirfd, RUN_FILE_LOCK, O_RDWR | O_CLOEXEC);
+    int fd = dirfd < 0 ? -1 : openat(dirfd, RUN_FILE_LOCK, O_RDWR | O_CLOEXEC);
     if (fd < 0)
-        return false;
-    bool held = flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+        return runs_error_passes(errno);
+    bool held = flock(fd, LOCK_EX | LOCK_NB) < 0 && (errno == EWOULDBLOCK || runs_error_passes(errno));
     close(fd);
     return held;
 }
@@ -53,9 +58,10 @@ int runs_read_exit(struct runs *r, int dirfd, struct run_exit *ret)
 {
     CLEANUP(buf_free) struct buf bytes = {0};
     struct run_record record;
-    if (dirfd < 0 || record_read_file(dirfd, RUN_FILE_EXIT, RUN_RECORD_BYTES_MAX, &bytes) < 0 ||
-        run_record_get(buf_view(&bytes), &record) < 0)
-        return -1;
+    if (dirfd < 0 || record_read_file(dirfd, RUN_FILE_EXIT, RUN_RECORD_BYTES_MAX, &bytes) < 0)
+        return runs_error_passes(errno) ? RUNS_EXIT_LATER : RUNS_EXIT_NONE;
+    if (run_record_get(buf_view(&bytes), &record) < 0)
+        return RUNS_EXIT_NONE;
     *ret = exit_of(&record);
     if (record.detail.p) {
         buf_clear(&r->detail);
@@ -63,6 +69,16 @@ int runs_read_exit(struct runs *r, int dirfd, struct run_exit *ret)
         ret->detail = buf_view(&r->detail);
     }
     return 0;
+}
+
+bool runs_input_taken(int dirfd, const char *call)
+{
+    CLEANUP(buf_free) struct buf taken = {0}, line = {0};
+    buf_putc(&taken, '\n');
+    if (dirfd < 0 || record_read_file(dirfd, RUN_FILE_INPUT, RUN_SPEC_BYTES_MAX, &taken) < 0)
+        return false;
+    buf_printf(&line, "\n%s\n", call);
+    return strstr(taken.p, line.p) != NULL;
 }
 
 /* ---- in doubt ---- */
@@ -160,8 +176,9 @@ static bool recover_patch(struct runs *r, const char *task, const char *run, int
 
 int runs_take_exit(struct runs *r, const char *task, const char *run, int dirfd, struct run_exit *ret)
 {
-    if (runs_read_exit(r, dirfd, ret) < 0)
-        return -1;
+    int found = runs_read_exit(r, dirfd, ret);
+    if (found != 0)
+        return found;
     if (!ret->has_signal || faccessat(dirfd, RUN_FILE_PATCH, F_OK, 0) < 0)
         return 0;
     struct run_exit settled;
@@ -203,11 +220,12 @@ void runs_in_doubt(struct runs *r, const char *task, const char *run, int dirfd,
 static enum run_probe probe(struct runs *r, const char *task, const char *run, int dirfd, bool this_boot,
                             struct run_exit *ret)
 {
-    bool held = dirfd >= 0 && runs_lock_held(dirfd);
-    if (runs_take_exit(r, task, run, dirfd, ret) == 0)
+    bool held = runs_lock_held(dirfd);
+    int found = runs_take_exit(r, task, run, dirfd, ret);
+    if (found == 0)
         return RUN_PROBE_ENDED;
-    if (held)
-        return RUN_PROBE_ALIVE;
+    if (held || found == RUNS_EXIT_LATER)
+        return RUN_PROBE_ALIVE; /* or not to be seen now: who follows it will look again */
     bool started = dirfd >= 0 && faccessat(dirfd, RUN_FILE_START, F_OK, 0) == 0;
     if (!started && this_boot)
         return RUN_PROBE_NOT_STARTED;

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -664,6 +665,85 @@ static void test_runner_killed(void **state)
     assert_true(str_starts(e.detail, "the machine was restarted"));
 }
 
+/* No descriptor is left: that says nothing about a run. It is neither taken for dead, and killed, nor for lost. */
+static rlim_t use_up_descriptors(void)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    rlim_t before = limit.rlim_cur;
+    int next = dup(2);
+    close(next);
+    limit.rlim_cur = (rlim_t)next;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    return before;
+}
+
+static void give_descriptors(rlim_t before)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = before;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static void turn_for(struct box *b, uint64_t ms)
+{
+    uint64_t until = uv_now(&b->loop) + ms;
+    while (uv_now(&b->loop) < until)
+        uv_run(&b->loop, UV_RUN_ONCE);
+}
+
+static void test_no_descriptors(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "echo one; read x; echo \"got $x\"; exit 6");
+    WAIT(b, wrote(b, "r1", "one"));
+    daemon_down(b);
+    daemon_up(b);
+    rlim_t before = use_up_descriptors();
+    struct run_exit e;
+    enum run_probe found = runs_probe(b->runs, task_id, "r1", true, &e);
+    runs_attach(b->runs, task_id, "r1", false);
+    turn_for(b, 50);
+    give_descriptors(before);
+    assert_int_equal(found, RUN_PROBE_ALIVE);
+    assert_int_equal(s->ended, 0);
+    runs_input(b->runs, task_id, "r1", "c1", STR("it\n"));
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.exit_code, 6);
+    assert_string_equal(output_of(b, "r1"), "one\ngot it\n");
+}
+
+/* The end comes when its record cannot be read: it is told when it can. */
+static void test_ended_without_descriptors(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "echo one; read x; exit 7");
+    WAIT(b, wrote(b, "r1", "one"));
+    rlim_t before = use_up_descriptors();
+    runs_input(b->runs, task_id, "r1", "c1", STR("it\n"));
+    turn_for(b, 300);
+    give_descriptors(before);
+    assert_int_equal(s->ended, 0);
+    WAIT(b, s->gone);
+    assert_int_equal(s->ended, 1);
+    assert_int_equal(s->exit.outcome, RUN_OUTCOME_DONE);
+    assert_int_equal(s->exit.exit_code, 7);
+}
+
+/* The one who sent the input died before it heard what became of it, and the run has ended since. */
+static void test_input_of_ended_run(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "read x; exit 8");
+    runs_input(b->runs, task_id, "r1", "c1", STR("it\n"));
+    WAIT(b, s->gone && s->inputs_ok == 1);
+    runs_input(b->runs, task_id, "r1", "c1", STR("it\n"));
+    runs_input(b->runs, task_id, "r1", "c2", STR("more\n"));
+    WAIT(b, s->inputs_ok + s->inputs_bad == 3);
+    assert_int_equal(s->inputs_ok, 2);
+}
+
 static void test_probe_nothing(void **state)
 {
     struct box *b = *state;
@@ -898,6 +978,9 @@ int main(int argc, char **argv)
         CASE(test_reattach),
         CASE(test_ended_alone),
         CASE(test_runner_killed),
+        CASE(test_no_descriptors),
+        CASE(test_ended_without_descriptors),
+        CASE(test_input_of_ended_run),
         CASE(test_probe_nothing),
         CASE(test_surroundings),
         cmocka_unit_test_setup_teardown(test_long_paths, setup_long, teardown),
