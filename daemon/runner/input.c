@@ -31,6 +31,8 @@ static int id_record(struct runner *r, struct str id)
     buf_putc(&line, '\n');
     int fd = open(RUN_FILE_INPUT, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     int result = fd < 0 ? -1 : record_write_all(fd, buf_view(&line));
+    if (fd >= 0 && result < 0 && ftruncate(fd, (off_t)r->input_ids.n) < 0) /* half a line would spoil the next */
+        r->close_after = true;
     if (fd >= 0)
         close(fd);
     if (result == 0)

@@ -513,6 +513,30 @@ static void test_input_once(void **state)
     assert_string_equal(s->error, "the process has ended");
 }
 
+/* No room for the id: nothing is written to the process, and the next one's line stands alone. */
+static void test_input_unrecorded(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start(b, "r1", "cat");
+    runs_input(b->runs, task_id, "r1", "c1", STR("one\n"));
+    WAIT(b, s->inputs_ok == 1);
+    struct rlimit before, small;
+    assert_int_equal(prlimit(runner_pid(b, "r1"), RLIMIT_FSIZE, NULL, &before), 0);
+    small = (struct rlimit){.rlim_cur = 5, .rlim_max = before.rlim_max};
+    assert_int_equal(prlimit(runner_pid(b, "r1"), RLIMIT_FSIZE, &small, NULL), 0);
+    runs_input(b->runs, task_id, "r1", "c2", STR("two\n"));
+    WAIT(b, s->inputs_bad == 1);
+    assert_non_null(strstr(s->error, "could not be recorded"));
+    assert_int_equal(prlimit(runner_pid(b, "r1"), RLIMIT_FSIZE, &before, NULL), 0);
+    runs_input(b->runs, task_id, "r1", "c3", STR("three\n"));
+    runs_input(b->runs, task_id, "r1", "c4", STR("\x04"));
+    WAIT(b, s->gone);
+    assert_int_equal(s->inputs_ok, 3);
+    CLEANUP(buf_free) struct buf ids = {0};
+    read_file(path_of(b, "r1", RUN_FILE_INPUT), &ids);
+    assert_string_equal(ids.p, "c1\nc3\nc4\n");
+}
+
 /* Both directions are full at once: nobody waits for the other. */
 static void test_input_large(void **state)
 {
@@ -971,6 +995,7 @@ int main(int argc, char **argv)
         CASE(test_output_split_character),
         CASE(test_collect_gap),
         CASE(test_input_once),
+        CASE(test_input_unrecorded),
         CASE(test_input_large),
         CASE(test_input_unread),
         CASE(test_interrupt_without_terminal),
