@@ -34,6 +34,7 @@ static int steer(struct attach *a, struct str text)
     a->key[a->key_n] = 0;
     /* What the daemon refuses (too many steers wait) is said; watching goes on. */
     if (rc == LINK_E_REMOTE) {
+        view_break(a->view);
         client_fail(a->c, rc);
         return LINK_OK;
     }
@@ -84,7 +85,7 @@ static void show(struct attach *a, const struct link_message *m)
     if (strcmp(client_string(m->json, "kind"), "task.state") != 0 || a->last_seq < a->known_seq)
         return;
     int verdict = follow_verdict(client_string(m->json, "to"), json_object_get(m->json, "waiting"));
-    if (verdict >= 0 && !a->input_over) {
+    if (verdict >= 0 && !a->input_over && isatty(STDIN_FILENO)) {
         view_break(a->view);
         say_talk("type to go on with it; Ctrl-D leaves");
     }
@@ -137,6 +138,8 @@ int cmd_attach(struct client *c)
     if (rc == LINK_OK)
         rc = watch(&a);
     view_break(a.view);
+    if (rc == LINK_E_INTERRUPTED)
+        say_interrupted();
     say_flush();
     view_free(a.view);
     buf_free(&a.typed);

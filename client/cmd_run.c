@@ -72,6 +72,8 @@ static int follow_new(struct client *c, const char *id, const json_t *task)
     int code = follow_run(c, &f);
     if (f.view)
         view_break(f.view);
+    if (code == EXIT_INTERRUPTED)
+        say_interrupted();
     say_flush();
     view_free(f.view);
     follow_say_end(c, id, code);

@@ -116,7 +116,7 @@ static void show_field(const char *name, struct str value)
 static void put_waiting(struct buf *b, const json_t *task)
 {
     const json_t *waiting = json_object_get(task, "waiting");
-    const char *detail = client_string(waiting, "detail"), *until = client_string(waiting, "until");
+    const char *detail = view_waiting_detail(waiting), *until = client_string(waiting, "until");
     buf_puts(b, client_string(task, "state"));
     if (!json_is_object(waiting))
         return;

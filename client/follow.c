@@ -121,7 +121,7 @@ void follow_put_usage(struct buf *b, const json_t *task)
 static void say_person(const json_t *task)
 {
     const json_t *waiting = json_object_get(task, "waiting");
-    const char *name = client_string(task, "name"), *detail = client_string(waiting, "detail");
+    const char *name = client_string(task, "name"), *detail = view_waiting_detail(waiting);
     if (strcmp(client_string(task, "state"), "paused") == 0) {
         say_talkf("%s is paused; agentctl resume %s lets it go on", name, name);
         return;

@@ -110,6 +110,12 @@ void say_error(const char *sentence, const char *hint)
     put_talk(buf_view(&b));
 }
 
+void say_interrupted(void)
+{
+    if (say.terminal)
+        say_data(STR("\n"));
+}
+
 bool say_is_terminal(void)
 {
     return say.terminal;

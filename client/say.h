@@ -19,6 +19,9 @@ void say_talk(const char *sentence);
 void say_error(const char *sentence, const char *hint);
 void say_talkf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Ends the line on which a terminal shows "^C". */
+void say_interrupted(void);
+
 bool say_is_terminal(void); /* stdout */
 size_t say_columns(void);   /* of the terminal; 100 where there is none */
 

@@ -246,10 +246,18 @@ static void task_created(struct view *v, const json_t *e)
     view_block(v, SAY_BOLD, "> ", view_get(e, "objective"));
 }
 
+const char *view_waiting_detail(const json_t *waiting)
+{
+    CLEANUP(buf_free) struct buf plain = {0};
+    const char *detail = json_string_value(json_object_get(waiting, "detail"));
+    buf_printf(&plain, "waits for %.*s", STR_ARG(view_get(waiting, "for")));
+    return !detail || strcmp(detail, buf_cstr(&plain)) == 0 ? "" : detail;
+}
+
 static void task_state(struct view *v, const json_t *e)
 {
     const json_t *waiting = json_object_get(e, "waiting");
-    struct str to = view_get(e, "to"), reason = view_get(e, "reason"), detail = view_get(waiting, "detail");
+    struct str to = view_get(e, "to"), reason = view_get(e, "reason"), detail = str_of(view_waiting_detail(waiting));
     if (v->options.hide_end && (str_eqz(to, "completed") || str_eqz(to, "cancelled")))
         return;
     if (str_eqz(to, "waiting")) {

@@ -20,6 +20,9 @@ struct view_options {
 struct view *view_new(const struct view_options *options);
 void view_free(struct view *v);
 
+/* What there is to say about a wait beside what it is for; "" if nothing. */
+const char *view_waiting_detail(const json_t *waiting);
+
 void view_event(struct view *v, const json_t *event);
 void view_delta(struct view *v, const json_t *delta);
 /* Ends a line that was begun, so that something else can be said. */

@@ -333,6 +333,18 @@ class Link(unittest.TestCase):
 
     # ---- what is sent and shown ----
 
+    def test_a_wait_is_said_once(self):
+        waiting = {"for": "input", "until": None, "detail": "waits for input"}
+
+        def script(c):
+            c.initialize()
+            c.reply(c.expect("task/get"), task(state="waiting", waiting=waiting))
+            c.reply(c.expect("task/get"), task(state="waiting", waiting=waiting))
+
+        self.serve(script)
+        _, err = self.ctl("wait", "one", code=4)
+        self.assertEqual("one waits for input", err.splitlines()[0])
+
     def test_what_must_be_read_is_not_cut(self):
         reason = "request refused: " + "very " * 40 + "wrong"
 
