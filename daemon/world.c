@@ -130,6 +130,7 @@ static void put_task_rows(struct daemon *d)
         const struct task *t = core_task(d->core, id);
         struct world_task *wt = world_task_of(d, id);
         wt->dirty = false;
+        wt->committing = true;
         CLEANUP(buf_free) struct buf snapshot = {0};
         task_snapshot(t, &snapshot);
         struct store_task row = {.id = t->id,
@@ -177,7 +178,7 @@ static void evict(struct daemon *d, const char *id)
 {
     const struct task *t = core_task(d->core, id);
     struct world_task *wt = map_get(&d->world->tasks, str_of(id));
-    if ((t && task_live(t)) || (wt && (wt->dirty || wt->transfer)))
+    if ((t && task_live(t)) || (wt && (wt->dirty || wt->committing || wt->transfer)))
         return;
     world_task_drop(d, id);
     core_evict(d->core, id);
@@ -226,8 +227,10 @@ static void committed(void *arg, int status, struct store_batch *rows, const cha
     pump_committed(d->pump);
     FAILPOINT("world.released");
     w->committing = NULL;
-    for (size_t i = 0; i < done->touched_n; i++)
+    for (size_t i = 0; i < done->touched_n; i++) {
+        world_task_of(d, done->touched[i])->committing = false;
         evict(d, done->touched[i]);
+    }
     batch_clear(done);
     world_turn(d);
 }

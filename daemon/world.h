@@ -12,7 +12,8 @@ struct world_task {
     struct task_spec spec;
     const struct provider *provider;
     bool has_spec;
-    bool dirty; /* its row belongs to the filling batch */
+    bool dirty;      /* its row belongs to the filling batch */
+    bool committing; /* its row is in the commit under way: the store does not know yet what memory knows */
     struct buf new_spec, new_head; /* of a task that was never written */
 
     /* EFFECT_MODEL */

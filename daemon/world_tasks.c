@@ -101,13 +101,14 @@ static int restore_cb(void *arg, const struct store_task *row)
     return 0;
 }
 
-/* The newest task in memory; it may not be committed yet. */
-static const struct task *last_created(struct daemon *d)
+/* The newest task in memory that `ref` means (a name, or @last); it may not be committed yet. */
+static const struct task *newest(struct daemon *d, struct str ref)
 {
+    bool any = str_eqz(ref, "@last");
     const struct task *t, *last = NULL;
     LIST_EACH(t, core_tasks(d->core), struct task, node)
     {
-        if (!last || strcmp(t->id, last->id) > 0)
+        if ((any || str_eqz(ref, t->name)) && (!last || strcmp(t->id, last->id) > 0))
             last = t;
     }
     return last;
@@ -127,11 +128,9 @@ const struct task *world_task(struct daemon *d, struct str ref, enum rpc_error *
     if (t)
         return t;
     int r = store_task_resolve(d->store, ref, id);
-    if (str_eqz(ref, "@last")) {
-        const struct task *last = last_created(d);
-        if (last && (r != 0 || strcmp(last->id, id) > 0))
-            return last;
-    }
+    const struct task *last = newest(d, ref);
+    if (last && (r != 0 || strcmp(last->id, id) > 0))
+        return last;
     if (r != 0) {
         *ret_error = r == STORE_E_AMBIGUOUS ? RPC_TASK_AMBIGUOUS : RPC_TASK_NOT_FOUND;
         return NULL;
