@@ -215,16 +215,26 @@ static void drain(struct daemon *d)
     }
 }
 
+static void note_orderly_end(struct daemon *d)
+{
+    CLEANUP(buf_free) struct buf error = {0};
+    struct store_batch *last = store_batch_new();
+    store_batch_meta(last, "stopped", STR("yes"));
+    int r = d->disk_full ? STORE_E_FULL : store_commit_wait(d->store, last, &error);
+    if (r == STORE_E_FULL)
+        store_batch_free(last);
+    if (r != 0)
+        log_warn("the orderly end could not be noted: %s", error.n ? buf_cstr(&error) : "the disk is full");
+}
+
 static void take_apart(struct daemon *d, bool orderly)
 {
     if (d->world && orderly) {
         drain(d);
-        struct store_batch *last = store_batch_new();
-        store_batch_meta(last, "stopped", STR("yes"));
-        CLEANUP(buf_free) struct buf error = {0};
-        if (d->disk_full || store_commit_wait(d->store, last, &error) != 0)
-            log_warn("the orderly end could not be noted: %s", buf_cstr(&error));
+        note_orderly_end(d);
     }
+    if (d->world)
+        world_end(d);
     if (d->rpc)
         rpc_free(d->rpc);
     if (d->runs)

@@ -206,6 +206,11 @@ static void committed(void *arg, int status, struct store_batch *rows, const cha
 {
     struct daemon *d = arg;
     struct world_state *w = d->world;
+    if (w->ended) { /* of a full disk: the stop did not wait for it, the next start asks again */
+        if (rows)
+            store_batch_free(rows);
+        return;
+    }
     if (status == STORE_E_FULL) {
         if (!d->disk_full)
             log_error("the disk is full: new work is refused until there is space; nothing is lost (%s)", error);
@@ -399,10 +404,15 @@ static void free_cb(uv_handle_t *handle)
     (void)handle;
 }
 
+void world_end(struct daemon *d)
+{
+    d->world->ended = true;
+    world_transfers_cancel(d);
+}
+
 void world_free(struct daemon *d)
 {
     struct world_state *w = d->world;
-    w->ended = true;
     uv_close((uv_handle_t *)&w->wake, free_cb);
     uv_close((uv_handle_t *)&w->retry, free_cb);
     uv_close((uv_handle_t *)&w->turn, free_cb);

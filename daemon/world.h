@@ -62,6 +62,8 @@ struct world_state {
 
 /* world.c */
 void world_new(struct daemon *d);
+/* No more inputs, requests or commits: the edges may be taken down. */
+void world_end(struct daemon *d);
 void world_free(struct daemon *d);
 void world_clock(struct daemon *d, struct clock_now *ret);
 /* Something was put into the filling batch or happened that the end of this turn must look at. */
@@ -73,6 +75,7 @@ void world_visit(struct daemon *d, const char *id);
 /* world_tasks.c */
 struct world_task *world_task_of(struct daemon *d, const char *id); /* makes it; the spec is loaded, or has_spec is false */
 void world_task_drop(struct daemon *d, const char *id);
+void world_transfers_cancel(struct daemon *d);
 void world_tasks_free(struct daemon *d);
 /* Brings live tasks back and lets the core say what follows. */
 int world_recover(struct daemon *d, struct buf *error);

@@ -24,6 +24,8 @@ static int64_t number_of(const char *name)
 
 static void feed(struct daemon *d, struct input *in)
 {
+    if (d->world->ended)
+        return;
     pump_input(d->pump, in, NULL, NULL);
     world_turn(d);
 }
@@ -268,6 +270,9 @@ void world_effect_start(void *ctx, const char *task, const struct effect *effect
     struct daemon *d = ctx;
     const struct task *t = core_task(d->core, task);
     if (!t)
+        return;
+    /* What would only be cut again is left to the next start. So the end waits for what is under way, and not for ever. */
+    if (d->stopping && (effect->kind == EFFECT_MODEL || effect->kind == EFFECT_RUN))
         return;
     const struct run *r;
     const struct call *c;

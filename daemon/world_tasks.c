@@ -75,6 +75,18 @@ void world_task_drop(struct daemon *d, const char *id)
         drop(wt);
 }
 
+void world_transfers_cancel(struct daemon *d)
+{
+    struct map *m = &d->world->tasks;
+    for (size_t i = 0; i < m->cap; i++) {
+        struct world_task *wt = m->slots[i].key.p ? m->slots[i].value : NULL;
+        if (wt && wt->transfer)
+            model_cancel(wt->transfer);
+        if (wt)
+            wt->transfer = NULL;
+    }
+}
+
 void world_tasks_free(struct daemon *d)
 {
     struct map *m = &d->world->tasks;
