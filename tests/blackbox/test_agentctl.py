@@ -94,7 +94,7 @@ class Run(Case):
         self.m.wait_requests(1)
         c = self.d.client()
         c.subscribe(task="@last", after_seq=0, deltas=True)
-        c.wait_for(lambda: [d for d in c.deltas if "begun" in d["text"]], what="the tool at work")
+        c.wait_for(lambda: c.ran("begun"), what="the tool at work")
         self.d.kill()
         self.d.start()
         (self.d.workspace / "go").touch()
@@ -235,7 +235,7 @@ class Steering(Case):
         self.d.ctl("run", "--detach", "-n", "t", "x", check=0)
         c = self.d.client()
         c.subscribe(task="t", after_seq=0, deltas=True)
-        c.wait_for(lambda: [d for d in c.deltas if "begun" in d["text"]], what="the tool at work")
+        c.wait_for(lambda: c.ran("begun"), what="the tool at work")
         began = time.monotonic()
         self.d.ctl("steer", "--next", "t", "hurry up", check=0)
         self.assertLess(self.m.wait_requests(2).at - began, 2)  # the start of a sanitized agentctl included

@@ -278,7 +278,7 @@ class Killing(Case):
                                                              yield_ms=LONG)]}])
         c = self.d.client()
         task = c.create(self.d.workspace)
-        c.wait_for(lambda: [d for d in c.deltas if "begun" in d["text"]], what="the tool at work")
+        c.wait_for(lambda: c.ran("begun"), what="the tool at work")
         c.call("task/cancel", task=task)
         c.wait_state(task, "cancelled")
         for n in (1, 2):
@@ -291,7 +291,7 @@ class Killing(Case):
                     limits={"kill_grace_ms": 20000})
         c = self.d.client()
         task = c.create(self.d.workspace)
-        c.wait_for(lambda: [d for d in c.deltas if "begun" in d["text"]], what="the tool at work")
+        c.wait_for(lambda: c.ran("begun"), what="the tool at work")
         c.call("task/cancel", task=task)
         poll(lambda: (self.d.workspace / "cleaned").exists(), what="the clean-up")
         c.wait_event(task, "run.ended")

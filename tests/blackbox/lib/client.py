@@ -216,6 +216,10 @@ class Client:
                 return events
             after = page["next"]
 
+    def ran(self, text):
+        """Live output of tools that holds the text (the arguments of calls are deltas too, and come before)."""
+        return [d for d in self.deltas if d["kind"] == "run.output" and text in d["text"]]
+
     def live_text(self, task, kind, **members):
         """What the deltas add up to, by offset. A gap is an error, but in run.output, which may skip."""
         data = b""
