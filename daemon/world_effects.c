@@ -124,6 +124,13 @@ static int find_key(struct daemon *d, const struct world_task *wt, struct buf *k
     return -1;
 }
 
+static void forget_key(struct buf *key)
+{
+    if (key->p)
+        sodium_memzero(key->p, key->cap);
+    buf_free(key);
+}
+
 static void start_model(struct daemon *d, const struct task *t, int64_t step, int64_t attempt)
 {
     static const struct model_callbacks callbacks = {.delta = delta_cb, .done = done_cb, .failed = failed_cb};
@@ -136,7 +143,7 @@ static void start_model(struct daemon *d, const struct task *t, int64_t step, in
     wt->item_base = t->items_n + 1;
     CLEANUP(buf_free) struct buf body = {0};
     CLEANUP(buf_free) struct buf error = {0};
-    struct buf key = {0};
+    CLEANUP(forget_key) struct buf key = {0};
     if (make_body(d, t, wt, &body, &error) < 0) {
         feed_failed(wt, MODEL_FAULT_REQUEST, 0, buf_cstr(&error));
         return;
@@ -151,9 +158,6 @@ static void start_model(struct daemon *d, const struct task *t, int64_t step, in
     }
     wt->transfer = model_send(d->model, &wt->spec.model, buf_cstr(&key), &body, &callbacks, wt);
     FAILPOINT("world.model_sent");
-    if (key.p)
-        sodium_memzero(key.p, key.cap);
-    buf_free(&key);
 }
 
 static void cancel_model(struct daemon *d, const char *task, int64_t step, int64_t attempt)
@@ -178,9 +182,16 @@ struct str world_partial(void *ctx, const char *task)
 static void run_ended_cb(void *arg, const char *task, const char *run, const struct run_exit *exit)
 {
     FAILPOINT("world.run_ended");
+    /* The pump collects output on the way, which reads the record again: the sentence must not change under it. */
+    CLEANUP(buf_free) struct buf detail = {0};
+    struct run_exit copy = *exit;
+    if (exit->detail.p) {
+        buf_str(&detail, exit->detail);
+        copy.detail = buf_view(&detail);
+    }
     struct input in = {.kind = INPUT_RUN_ENDED, .task = task};
     in.run_ended.run = number_of(run);
-    in.run_ended.exit = exit;
+    in.run_ended.exit = &copy;
     feed(arg, &in);
 }
 
@@ -230,6 +241,19 @@ void world_collect(void *ctx, const struct task *t, const struct run *run, int64
         ret->image.path = buf_view(&run->payload);
 }
 
+/* It was cancelled before its start was committed: it never starts. */
+static void refuse_run(struct daemon *d, const char *task, int64_t run)
+{
+    const struct run_exit exit = {.outcome = RUN_OUTCOME_NOT_STARTED, .detail = STR("it was cancelled before it was started")};
+    struct input ended = {.kind = INPUT_RUN_ENDED, .task = task};
+    ended.run_ended.run = run;
+    ended.run_ended.exit = &exit;
+    feed(d, &ended);
+    struct input gone = {.kind = INPUT_RUN_GONE, .task = task};
+    gone.run_gone.run = run;
+    feed(d, &gone);
+}
+
 static void start_run(struct daemon *d, const struct task *t, const struct run *r)
 {
     char name[24];
@@ -238,6 +262,10 @@ static void start_run(struct daemon *d, const struct task *t, const struct run *
     bool this_boot = strcmp(r->boot_id, d->now_cached.boot_id) == 0;
     switch (runs_probe(d->runs, t->id, name, this_boot, &exit)) {
     case RUN_PROBE_NOT_STARTED: {
+        if (r->kill) {
+            refuse_run(d, t->id, r->n);
+            return;
+        }
         struct world_task *wt = world_task_of(d, t->id);
         struct run_start start = {.task = t->id,
                                   .run = name,

@@ -200,6 +200,18 @@ void peers_run_gone(struct sim *s, const struct action *a)
         tell(s, (size_t)(r - s->runs));
 }
 
+static void refuse_run(struct sim *s, const char *task, int64_t n)
+{
+    struct run_exit exit = {.outcome = RUN_OUTCOME_NOT_STARTED, .detail = STR("cancelled")};
+    struct input ended = {.kind = INPUT_RUN_ENDED, .task = task};
+    ended.run_ended.run = n;
+    ended.run_ended.exit = &exit;
+    pump_input(s->pump, &ended, NULL, NULL);
+    struct input gone = {.kind = INPUT_RUN_GONE, .task = task};
+    gone.run_gone.run = n;
+    pump_input(s->pump, &gone, NULL, NULL);
+}
+
 static void start_run(struct sim *s, const char *task, int64_t n)
 {
     char needle[64];
@@ -212,7 +224,9 @@ static void start_run(struct sim *s, const char *task, int64_t n)
     snprintf(boot, sizeof boot, "boot-%" PRId64, s->boot);
     if (!r->started && row && strcmp(row->boot_id, boot) != 0)
         r->lost = true;
-    if (!r->started && !r->lost)
+    if (!r->started && !r->lost && row && row->kill) /* cancelled before it was started: it never is */
+        refuse_run(s, task, n);
+    else if (!r->started && !r->lost)
         start_process(s, r);
     else
         tell(s, (size_t)(r - s->runs));
@@ -222,7 +236,7 @@ static void kill_run(struct sim *s, const char *task, int64_t n)
 {
     struct sim_run *r = find_run(s, task, n);
     if (!r || !r->started)
-        sim_fail(s, "a process is to be ended that was never started");
+        return; /* nothing to end: see start_run() */
     if (r->ended || r->lost) {
         r->gone_ms = s->now_ms;
         sim_schedule(s, 1, ACTION_RUN_GONE, 0, r->task, r->n, 0);
