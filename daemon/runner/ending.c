@@ -13,7 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define KILL_AGAIN_MS 20     /* until nothing is left: a process may fork while it is being killed */
+#define KILL_AGAIN_MS_MIN 20 /* until nothing is left: a process may fork while it is being killed */
+#define KILL_AGAIN_MS_MAX 1000 /* what hangs in the kernel, or has become another user, may stay for ever */
 #define RECORD_AGAIN_MS 1000 /* while there is no room for the exit record */
 
 /* Whole or not at all: the name appears when the record is complete. One that is there already stands. */
@@ -137,5 +138,8 @@ void ending_tick(struct runner *r)
     if (!r->kill_boot_ms || r->childless || record_boot_ms() < r->kill_boot_ms)
         return;
     processes_signal_below(getpid(), SIGKILL);
-    r->kill_boot_ms = record_boot_ms() + KILL_AGAIN_MS;
+    r->kill_again_ms = r->kill_again_ms ? r->kill_again_ms * 2 : KILL_AGAIN_MS_MIN;
+    if (r->kill_again_ms > KILL_AGAIN_MS_MAX)
+        r->kill_again_ms = KILL_AGAIN_MS_MAX;
+    r->kill_boot_ms = record_boot_ms() + r->kill_again_ms;
 }

@@ -27,7 +27,7 @@ struct runner {
     bool childless; /* no descendant lives */
     bool killed;    /* its end was asked for before it ended */
     int64_t kill_boot_ms; /* when SIGKILL is due; 0: not */
-    int64_t kill_grace_ms;
+    int64_t kill_grace_ms, kill_again_ms;
     int64_t record_boot_ms; /* when the exit record is tried again; 0: not */
 
     int source_fd; /* its output: a pipe's end or the PTY's master; -1: at its end */
