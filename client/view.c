@@ -58,6 +58,7 @@ static struct view_item *item_of(struct view *v, struct str id, bool make)
     struct view_item *item = &v->items[v->items_n++ % ITEMS_MAX];
     view_copy_name(item->id, id);
     item->shown = 0;
+    item->open = false;
     return item;
 }
 
@@ -178,9 +179,21 @@ void view_block(struct view *v, enum say_style style, const char *before, struct
 
 /* ---- messages ---- */
 
-static void message_delta(struct view *v, const json_t *delta)
+/* More of an item. Where other lines came between, its own line is taken up again. */
+static void put_more(struct view *v, struct view_item *item, struct str text)
 {
     CLEANUP(buf_free) struct buf safe = {0};
+    text_put_safe(&safe, text);
+    if (safe.n == 0)
+        return;
+    if (item->open && !v->open)
+        say_data(STR("... "));
+    say_data(buf_view(&safe));
+    v->open = item->open = safe.p[safe.n - 1] != '\n';
+}
+
+static void message_delta(struct view *v, const json_t *delta)
+{
     struct str text = view_get(delta, "text");
     struct view_item *item = item_of(v, view_get(delta, "item"), true);
     int64_t offset = view_get_int(delta, "offset"), known = item->shown - offset;
@@ -189,9 +202,7 @@ static void message_delta(struct view *v, const json_t *delta)
     if (known > 0)
         text = str_n(text.p + known, text.n - (size_t)known);
     item->shown = (known > 0 ? item->shown : offset) + (int64_t)text.n;
-    text_put_safe(&safe, text);
-    say_data(buf_view(&safe));
-    v->open = safe.n > 0 ? safe.p[safe.n - 1] != '\n' : v->open;
+    put_more(v, item, text);
 }
 
 static void message(struct view *v, const json_t *e)
@@ -200,11 +211,8 @@ static void message(struct view *v, const json_t *e)
     struct view_item *item = item_of(v, view_get(e, "item"), false);
     bool partial = json_is_true(json_object_get(e, "partial"));
     if (item && item->shown > 0) {
-        CLEANUP(buf_free) struct buf safe = {0};
         if ((size_t)item->shown < text.n)
-            text_put_safe(&safe, str_n(text.p + item->shown, text.n - (size_t)item->shown));
-        say_data(buf_view(&safe));
-        v->open = safe.n > 0 ? safe.p[safe.n - 1] != '\n' : v->open;
+            put_more(v, item, str_n(text.p + item->shown, text.n - (size_t)item->shown));
         view_break(v);
         *item = (struct view_item){0};
     } else if (text.n > 0) {

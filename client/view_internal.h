@@ -18,6 +18,7 @@
 struct view_item {
     char id[NAME_SIZE];
     int64_t shown; /* bytes of its text */
+    bool open;     /* the last line of it is not complete */
 };
 
 struct view_run {

@@ -333,6 +333,28 @@ class Link(unittest.TestCase):
 
     # ---- what is sent and shown ----
 
+    def test_live_text_is_taken_up_again(self):
+        def delta(c, offset, text):
+            c.send({"method": "delta", "params": {"subscription": 7, "task": TASK, "step": 1, "attempt": 1, "item": "i1",
+                                                  "kind": "message.delta", "offset": offset, "text": text}})
+
+        def script(c):
+            c.initialize()
+            c.reply(c.expect("task/create"), {"task": TASK, "seq": 1})
+            c.reply(c.expect("task/get"), task(seq=1))
+            c.reply(c.expect("events/subscribe"), {"subscription": 7, "task": TASK})
+            delta(c, 0, "first line\nhalf ")
+            delta(c, 5, " line\nhalf a ")  # overlaps: a new connection begins anew
+            c.event(2, "notice", severity="info", text="between")
+            delta(c, 18, "line")
+            c.event(3, "message", item="i1", step=1, text="first line\nhalf a line, whole", phase="final", partial=False)
+            state_event(c, 4, "completed")
+            c.reply(c.expect("task/get"), task(state="completed", seq=4))
+
+        self.serve(script)
+        out, _ = self.ctl("run", "x")
+        self.assertEqual(["first line", "half a ", "  ! between", "... line, whole"], out.splitlines())
+
     def test_a_wait_is_said_once(self):
         waiting = {"for": "input", "until": None, "detail": "waits for input"}
 
