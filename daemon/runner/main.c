@@ -35,7 +35,7 @@ static int reset_signals(void)
 static int reset_descriptors(void)
 {
     close_range(RUNNER_FD_LISTEN + 1, ~0u, 0);
-    fcntl(RUNNER_FD_LOCK, F_SETFD, FD_CLOEXEC);
+    fcntl(RUNNER_FD_SPEC, F_SETFD, FD_CLOEXEC);
     fcntl(RUNNER_FD_LISTEN, F_SETFD, FD_CLOEXEC);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0)
@@ -78,7 +78,7 @@ static int pass_gate(const struct runner *r)
 /* Whether a process runs. 1: there is nothing to do here at all. */
 static int begin(struct runner *r, struct buf *detail)
 {
-    if (record_read_file(AT_FDCWD, RUN_FILE_SPEC, RUN_SPEC_BYTES_MAX, &r->spec_bytes) < 0 ||
+    if (lseek(RUNNER_FD_SPEC, 0, SEEK_SET) < 0 || record_read(RUNNER_FD_SPEC, RUN_SPEC_BYTES_MAX, &r->spec_bytes) < 0 ||
         run_spec_get(buf_view(&r->spec_bytes), &r->spec) < 0) {
         buf_puts(detail, "what is to run could not be read");
         return -1;

@@ -5,8 +5,9 @@
  *
  * The folder `<runs>/<task>/<run>/`:
  *
- *   spec    what to run, as fields of pack.h; written by the daemon before the runner is spawned, never changed
- *   lock    flock'ed by the runner for as long as it lives: the only proof of life
+ *   spec    what to run, as fields of pack.h; written by the daemon before the runner is spawned, never changed. flock'ed by the
+ *           daemon before it writes, and by the runner, which inherits the descriptor, for as long as that lives: the only proof
+ *           of life
  *   ctl     the control socket. The daemon binds it and hands the listening descriptor to the runner, so that a connection is
  *           accepted from the very start; refused means that the runner is gone
  *   start   created with O_EXCL right before the process: the at-most-once gate
@@ -19,7 +20,6 @@
 #include <stdint.h>
 
 #define RUN_FILE_SPEC "spec"
-#define RUN_FILE_LOCK "lock"
 #define RUN_FILE_CTL "ctl"
 #define RUN_FILE_START "start"
 #define RUN_FILE_OUT "out"
@@ -30,7 +30,7 @@
 #define RUN_FILE_PATCH "patch"
 
 /* `agentd-runner FOLDER`, with these two descriptors: */
-#define RUNNER_FD_LOCK 3
+#define RUNNER_FD_SPEC 3 /* holds the lock */
 #define RUNNER_FD_LISTEN 4
 
 #define RUN_SPEC_BYTES_MAX (96 * 1024 * 1024)

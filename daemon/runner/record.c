@@ -169,11 +169,8 @@ int run_record_get(struct str bytes, struct run_record *ret)
     return 0;
 }
 
-int record_read_file(int dirfd, const char *name, size_t max, struct buf *b)
+int record_read(int fd, size_t max, struct buf *b)
 {
-    int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0)
-        return -1;
     size_t step = 4096;
     struct stat st;
     if (fstat(fd, &st) == 0 && st.st_size > 0 && (size_t)st.st_size < max)
@@ -184,17 +181,28 @@ int record_read_file(int dirfd, const char *name, size_t max, struct buf *b)
             continue;
         if (n > 0)
             b->n += (size_t)n;
-        if (n < 0 || b->n > max) {
-            int error = n < 0 ? errno : EFBIG;
-            close(fd);
-            errno = error;
+        if (n < 0)
+            return -1;
+        if (b->n > max) {
+            errno = EFBIG;
             return -1;
         }
     }
     if (b->p)
         b->p[b->n] = 0;
-    close(fd);
     return 0;
+}
+
+int record_read_file(int dirfd, const char *name, size_t max, struct buf *b)
+{
+    int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return -1;
+    int result = record_read(fd, max, b);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return result;
 }
 
 int record_write_all(int fd, struct str bytes)

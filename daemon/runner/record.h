@@ -60,6 +60,8 @@ void run_record_put(struct buf *b, const struct run_record *r);
 /* -1: damaged, or half written. */
 int run_record_get(struct str bytes, struct run_record *ret);
 
+/* Reads what is left of a file, at most `max` bytes, into b. 0, or -1 with errno. */
+int record_read(int fd, size_t max, struct buf *b);
 /* Reads a whole file of at most `max` bytes into b. 0, or -1 with errno. */
 int record_read_file(int dirfd, const char *name, size_t max, struct buf *b);
 /* Writes all of it. 0, or -1 with errno. */

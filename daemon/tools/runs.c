@@ -174,7 +174,7 @@ static void put_env(struct buf *b, const struct run_start *s)
     buf_free(&v);
 }
 
-static int write_spec(const struct runs *r, int dirfd, const struct run_start *s)
+static int write_spec(const struct runs *r, int fd, const struct run_start *s)
 {
     CLEANUP(buf_free) struct buf env = {0};
     CLEANUP(buf_free) struct buf b = {0};
@@ -199,22 +199,26 @@ static int write_spec(const struct runs *r, int dirfd, const struct run_start *s
         .env = buf_view(&env),
     };
     run_spec_put(&b, &spec);
-    int fd = openat(dirfd, RUN_FILE_SPEC, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0)
+    /* What is there was left by a daemon that died before it had started anything. */
+    if (lseek(fd, 0, SEEK_END) > 0 && (ftruncate(fd, 0) < 0 || lseek(fd, 0, SEEK_SET) < 0))
         return -1;
-    int result = record_write_all(fd, buf_view(&b));
-    close(fd);
-    return result;
+    return record_write_all(fd, buf_view(&b));
 }
 
 static int make_dir(const struct runs *r, const char *task, const char *run)
 {
     CLEANUP(buf_free) struct buf path = {0};
     buf_printf(&path, "%s/%s", r->dir, task);
-    if (mkdir(path.p, 0700) < 0 && errno != EEXIST)
-        return -1;
+    size_t folder_n = path.n;
     buf_printf(&path, "/%s", run);
-    if (mkdir(path.p, 0700) < 0 && errno != EEXIST)
+    int result = mkdir(path.p, 0700);
+    if (result < 0 && errno == ENOENT) { /* the first of its task */
+        path.p[folder_n] = 0;
+        mkdir(path.p, 0700);
+        path.p[folder_n] = '/';
+        result = mkdir(path.p, 0700);
+    }
+    if (result < 0 && errno != EEXIST)
         return -1;
     return open(path.p, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
@@ -242,11 +246,11 @@ static int fd_up(int fd)
     return up;
 }
 
-static pid_t spawn_runner(const struct runs *r, const char *folder, int lock, int listener)
+static pid_t spawn_runner(const struct runs *r, const char *folder, int spec, int listener)
 {
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, lock, RUNNER_FD_LOCK);
+    posix_spawn_file_actions_adddup2(&actions, spec, RUNNER_FD_SPEC);
     posix_spawn_file_actions_adddup2(&actions, listener, RUNNER_FD_LISTEN);
     /* Named as defaults, libc need not ask for each signal first. */
     posix_spawnattr_t attributes;
@@ -269,12 +273,12 @@ static pid_t spawn_runner(const struct runs *r, const char *folder, int lock, in
     return pid;
 }
 
-static int start_locked(struct link *l, const struct run_start *s, int dirfd, int lock)
+static int start_locked(struct link *l, const struct run_start *s, int dirfd, int spec)
 {
     if (faccessat(dirfd, RUN_FILE_START, F_OK, 0) == 0 || faccessat(dirfd, RUN_FILE_EXIT, F_OK, 0) == 0)
         return 1;
     FAILPOINT("runs.locked");
-    if (write_spec(l->runs, dirfd, s) < 0)
+    if (write_spec(l->runs, spec, s) < 0)
         return -1;
     FAILPOINT("runs.spec_written");
     int listener = open_listener(dirfd);
@@ -285,7 +289,7 @@ static int start_locked(struct link *l, const struct run_start *s, int dirfd, in
     pid_t pid = -1;
     FAILPOINT("runs.bound");
     if (link_connect(l, dirfd) == 0)
-        pid = spawn_runner(l->runs, folder.p, lock, listener);
+        pid = spawn_runner(l->runs, folder.p, spec, listener);
     int error = errno;
     close(listener);
     errno = error;
@@ -303,16 +307,16 @@ static int start(struct link *l, const struct run_start *s)
     if (dirfd < 0)
         return -1;
     int result = -1;
-    int lock = openat(dirfd, RUN_FILE_LOCK, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (lock >= 0 && (lock = fd_up(lock)) >= 0) {
-        if (flock(lock, LOCK_EX | LOCK_NB) == 0)
-            result = start_locked(l, s, dirfd, lock);
+    int spec = openat(dirfd, RUN_FILE_SPEC, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (spec >= 0 && (spec = fd_up(spec)) >= 0) {
+        if (flock(spec, LOCK_EX | LOCK_NB) == 0)
+            result = start_locked(l, s, dirfd, spec);
         else if (errno == EWOULDBLOCK)
             result = 1;
     }
     int error = errno;
-    if (lock >= 0)
-        close(lock);
+    if (spec >= 0)
+        close(spec);
     close(dirfd);
     errno = error;
     return result;

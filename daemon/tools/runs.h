@@ -3,7 +3,7 @@
  * ingests their exit records. The only place of the daemon that starts a process. It knows runs, not tasks' logic: what
  * happens is told through callbacks on the loop thread, each of which its user turns into one input of the core.
  *
- * A run lives in `DIR/<task>/<run>/`: lock, start, out (append-only, capped), exit (record with a CRC), ctl (socket),
+ * A run lives in `DIR/<task>/<run>/`: spec (and lock), start, out (append-only, capped), exit (record with a CRC), ctl (socket),
  * input (journal of accepted input ids), payload. See daemon/runner/protocol.h for the layout and the wire.
  * Calls: base, libuv. */
 #include "daemon/core/types.h"

@@ -29,7 +29,7 @@ bool runs_error_passes(int error)
 
 bool runs_lock_held(int dirfd)
 {
-    int fd = dirfd < 0 ? -1 : openat(dirfd, RUN_FILE_LOCK, O_RDWR | O_CLOEXEC);
+    int fd = dirfd < 0 ? -1 : openat(dirfd, RUN_FILE_SPEC, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return runs_error_passes(errno);
     bool held = flock(fd, LOCK_EX | LOCK_NB) < 0 && (errno == EWOULDBLOCK || runs_error_passes(errno));

@@ -640,7 +640,7 @@ static void test_ended_alone(void **state)
     assert_int_equal(write(fd, "\n", 1), 1);
     close(fd);
     /* The runner lets go of its lock when it is gone. */
-    int lock = open(path_of(b, "r1", RUN_FILE_LOCK), O_RDWR | O_CLOEXEC);
+    int lock = open(path_of(b, "r1", RUN_FILE_SPEC), O_RDWR | O_CLOEXEC);
     assert_int_equal(flock(lock, LOCK_EX), 0);
     close(lock);
     daemon_up(b);
