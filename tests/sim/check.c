@@ -99,25 +99,61 @@ static void check_steers(struct sim *s)
     }
 }
 
+/* Things that happen once to one number of one task, counted in one walk. */
+struct tally {
+    char key[64];
+    int64_t n;
+};
+
+static struct tally *tally_of(struct map *m, const char *task, char letter, int64_t n)
+{
+    char key[64];
+    snprintf(key, sizeof key, "%s %c%" PRId64, task, letter, n);
+    struct tally *t = map_get(m, str_of(key));
+    if (t)
+        return t;
+    t = MEM_NEW(struct tally);
+    memcpy(t->key, key, sizeof key);
+    map_put(m, str_of(t->key), t);
+    return t;
+}
+
+static void tally_event(struct sim *s, struct map *m, const struct sim_event *e)
+{
+    switch ((int)e->kind) {
+    case EVENT_TOOL_CALLED:
+        tally_of(m, e->task, 'c', number_in(e->json, "\"call\":\"c"))->n++;
+        return;
+    case EVENT_TOOL_RESULT:
+        if (--tally_of(m, e->task, 'c', number_in(e->json, "\"call\":\"c"))->n != 0)
+            sim_fail(s, "%s: a call was not answered once: %s", e->task, e->json);
+        return;
+    case EVENT_RUN_STARTED:
+        tally_of(m, e->task, 'r', number_in(e->json, "\"run\":\"r"))->n++;
+        return;
+    case EVENT_RUN_ENDED:
+        if (--tally_of(m, e->task, 'r', number_in(e->json, "\"run\":\"r"))->n != 0)
+            sim_fail(s, "%s: a run did not end once: %s", e->task, e->json);
+        return;
+    case EVENT_STEP_ENDED:
+        if (--tally_of(m, e->task, 's', number_in(e->json, "\"step\":"))->n != -1)
+            sim_fail(s, "%s: a step ended twice: %s", e->task, e->json);
+        return;
+    }
+}
+
 static void check_pairs(struct sim *s)
 {
-    for (size_t i = 0; i < s->durable.events_n; i++) {
-        const struct sim_event *e = &s->durable.events[i];
-        char needle[64];
-        if (e->kind == EVENT_TOOL_CALLED) {
-            snprintf(needle, sizeof needle, "\"call\":\"c%" PRId64 "\"", number_in(e->json, "\"call\":\"c"));
-            if (count(s, e->task, EVENT_TOOL_RESULT, needle) != 1)
-                sim_fail(s, "%s: a call was not answered once: %s", e->task, e->json);
-        } else if (e->kind == EVENT_RUN_STARTED) {
-            snprintf(needle, sizeof needle, "\"run\":\"r%" PRId64 "\"", number_in(e->json, "\"run\":\"r"));
-            if (count(s, e->task, EVENT_RUN_ENDED, needle) != 1)
-                sim_fail(s, "%s: a run did not end once: %s", e->task, e->json);
-        } else if (e->kind == EVENT_STEP_ENDED) {
-            snprintf(needle, sizeof needle, "\"step\":%" PRId64 ",", number_in(e->json, "\"step\":"));
-            if (count(s, e->task, EVENT_STEP_ENDED, needle) != 1)
-                sim_fail(s, "%s: a step ended twice: %s", e->task, e->json);
-        }
+    struct map all = {0};
+    for (size_t i = 0; i < s->durable.events_n; i++)
+        tally_event(s, &all, &s->durable.events[i]);
+    for (size_t i = 0; i < all.cap; i++) {
+        struct tally *t = all.slots[i].key.p ? all.slots[i].value : NULL;
+        if (t && t->n > 0)
+            sim_fail(s, "%s was begun and never ended", t->key);
+        mem_free(t);
     }
+    map_free(&all);
 }
 
 /* Within an epoch each request begins with the whole of the one before (law 6): sizes only ever grow. */
@@ -159,6 +195,8 @@ static void check_task_end(struct sim *s, const struct task *t)
 void check_end(struct sim *s)
 {
     const struct task *t;
+    for (size_t i = 0; i < s->durable.tasks_n; i++)
+        journal_load(s, s->durable.tasks[i].id);
     LIST_EACH(t, core_tasks(s->core), struct task, node)
         check_task_end(s, t);
     if (!pump_settled(s->pump))

@@ -108,6 +108,30 @@ void journal_make_durable(struct sim *s)
     rows_clear(from);
 }
 
+/* A task that is over leaves memory once nothing of it waits to be written, as in the daemon. */
+static void evict_tasks(struct sim *s)
+{
+    const struct task *t;
+    LIST_EACH(t, core_tasks(s->core), struct task, node)
+    {
+        bool waits = false;
+        for (size_t i = 0; i < s->filling.tasks_n; i++)
+            waits |= strcmp(s->filling.tasks[i].id, t->id) == 0;
+        if (waits || task_live(t))
+            continue;
+        s->evictions++;
+        core_evict(s->core, t->id);
+    }
+}
+
+/* Brings a task back from the database. */
+const struct task *journal_load(struct sim *s, const char *id)
+{
+    const struct task *t = core_task(s->core, id);
+    const struct sim_task *from = journal_find(s, id);
+    return t ? t : core_restore(s->core, buf_view(&from->snapshot));
+}
+
 void journal_commit_done(struct sim *s)
 {
     if (!s->calm && sim_chance(s, 3)) { /* the disk is full; the same batch again, later */
@@ -118,6 +142,8 @@ void journal_commit_done(struct sim *s)
     journal_make_durable(s);
     s->committing = false;
     pump_committed(s->pump);
+    if (!s->committing)
+        evict_tasks(s);
 }
 
 struct sim_task *journal_find(struct sim *s, const char *task)

@@ -394,6 +394,9 @@ static void create_task(struct sim *s)
 
 static const struct task *any_task(struct sim *s)
 {
+    const struct sim_rows *d = &s->durable;
+    if (d->tasks_n > 0 && sim_chance(s, 30)) /* one that may be over and out of memory */
+        return journal_load(s, d->tasks[sim_range(s, 0, (int64_t)d->tasks_n - 1)].id);
     size_t n = core_tasks_n(s->core);
     if (n == 0)
         return NULL;

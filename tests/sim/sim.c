@@ -124,8 +124,9 @@ static void start_daemon(struct sim *s, enum previous_end end)
     s->core = core_new(&s->limits);
     s->pump = pump_new(s->core, &world, &s->limits, s->published_pos);
     for (size_t i = 0; i < d->tasks_n; i++) {
-        if (d->tasks[i].snapshot.n)
-            core_restore(s->core, buf_view(&d->tasks[i].snapshot));
+        struct task *row = d->tasks[i].snapshot.n ? core_restore(s->core, buf_view(&d->tasks[i].snapshot)) : NULL;
+        if (row && !task_live(row))
+            core_evict(s->core, row->id); /* only live ones are loaded at a start */
     }
     const struct task *t;
     LIST_EACH(t, core_tasks(s->core), struct task, node)
@@ -158,6 +159,21 @@ static void crash(struct sim *s)
     if (reboot)
         peers_reboot(s);
     start_daemon(s, reboot ? PREVIOUS_END_REBOOT : PREVIOUS_END_CRASH);
+}
+
+/* In order: all that was accepted is committed, and what was released goes its way. */
+static void stop(struct sim *s)
+{
+    s->stops++;
+    for (pump_flush(s->pump); s->committing; pump_flush(s->pump)) {
+        journal_make_durable(s);
+        s->committing = false;
+        pump_committed(s->pump);
+    }
+    if (!pump_settled(s->pump))
+        sim_fail(s, "a stop left something behind");
+    end_daemon(s);
+    start_daemon(s, PREVIOUS_END_STOP);
 }
 
 static void jump_clock(struct sim *s)
@@ -238,6 +254,8 @@ static void run(struct sim *s)
         if (!s->calm && sim_range(s, 0, 199) == 0)
             crash(s);
         if (!s->calm && sim_range(s, 0, 999) == 0)
+            stop(s);
+        if (!s->calm && sim_range(s, 0, 999) == 0)
             jump_clock(s);
         pump_flush(s->pump);
     }
@@ -252,6 +270,8 @@ static uint64_t run_seed(uint64_t seed, bool verbose, struct sim *total)
     for (size_t i = 0; verbose && i < s.durable.events_n; i++)
         printf("%s\n", s.durable.events[i].json);
     total->crashes += s.crashes;
+    total->stops += s.stops;
+    total->evictions += s.evictions;
     total->requests += s.requests;
     total->reboots += s.reboots;
     total->fulls += s.fulls;
@@ -300,8 +320,8 @@ int main(int argc, char **argv)
     }
     fprintf(stderr,
             "sim: %" PRIu64 " seeds: %" PRId64 " events, %" PRId64 " requests, %zu processes, %zu steers acknowledged; %" PRId64
-            " crashes, %" PRId64 " reboots, %" PRId64 " times a full disk, %" PRId64 " clock jumps: every rule held\n",
-            one ? 1 : n, total.order, total.requests, total.runs_n, total.steers_n, total.crashes, total.reboots, total.fulls,
-            total.jumps);
+            " crashes, %" PRId64 " stops, %" PRId64 " reboots, %" PRId64 " times a full disk, %" PRId64 " clock jumps, %" PRId64 " tasks out of memory: every rule held\n",
+            one ? 1 : n, total.order, total.requests, total.runs_n, total.steers_n, total.crashes, total.stops,
+            total.reboots, total.fulls, total.jumps, total.evictions);
     return 0;
 }

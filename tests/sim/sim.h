@@ -96,7 +96,7 @@ struct sim {
     void **promises; /* of replies that wait; a crash forgets them */
     size_t promises_n, promises_cap;
     int64_t tasks_made;
-    int64_t crashes, requests, reboots, fulls, jumps;
+    int64_t crashes, stops, requests, reboots, fulls, jumps, evictions;
 };
 
 /* sim.c */
@@ -116,6 +116,7 @@ void journal_commit(void *ctx);
 void journal_commit_done(struct sim *s);
 void journal_make_durable(struct sim *s);
 void rows_clear(struct sim_rows *r);
+const struct task *journal_load(struct sim *s, const char *id);
 struct sim_task *journal_find(struct sim *s, const char *task);
 bool journal_has(struct sim *s, const char *task, enum event_kind kind, const char *needle);
 
