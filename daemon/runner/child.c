@@ -24,6 +24,7 @@ struct child {
     char *argv[12];
     char **envp;
     char *workdir;
+    pid_t runner;
     int in, out; /* what becomes 0 and 1, 2 */
     bool tty;
     const char *volatile stage; /* where the child failed */
@@ -36,6 +37,15 @@ static int child_join_sandbox(const struct child *c)
 {
     (void)c;
     return 0;
+}
+
+/* A runner that is killed takes at least its main process along; the daemon looks for the rest. The lock is still open here, so that a
+ * runner that dies before this counts as living until its child has seen that it is gone. */
+static int die_with_runner(const struct child *c)
+{
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        return -1;
+    return getppid() == c->runner ? 0 : -1;
 }
 
 static int take_terminal(const struct child *c)
@@ -77,6 +87,9 @@ static void child_exec(struct child *c)
     c->stage = "sandbox";
     if (child_join_sandbox(c) < 0)
         return;
+    c->stage = "runner";
+    if (die_with_runner(c) < 0)
+        return;
     c->stage = "terminal";
     if (take_terminal(c) < 0)
         return;
@@ -86,8 +99,6 @@ static void child_exec(struct child *c)
     c->stage = "limits";
     if (restore_limits(c) < 0)
         return;
-    /* A runner that is killed takes at least its main process along; the daemon looks for the rest. */
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
     c->stage = c->workdir;
     if (chdir(c->workdir) < 0)
         return;
@@ -286,7 +297,7 @@ static int start(struct runner *r, struct child *c, struct buf *detail)
 
 int child_start(struct runner *r, struct buf *detail)
 {
-    struct child c = {.spec = &r->spec, .in = -1, .out = -1};
+    struct child c = {.spec = &r->spec, .runner = getpid(), .in = -1, .out = -1};
     c.envp = make_env(r->spec.env);
     c.workdir = mem_dup(r->spec.workdir.p, r->spec.workdir.n);
     int result = start(r, &c, detail);
