@@ -54,8 +54,9 @@ static enum frame partial(struct frame_parser *p)
 enum frame frame_next(struct frame_parser *p, struct str *ret)
 {
     for (;;) {
-        const char *from = p->in.p + p->scanned;
-        const char *end = p->in.n > p->scanned ? memchr(from, '\n', p->in.n - p->scanned) : NULL;
+        const char *end = NULL;
+        if (p->in.n > p->scanned)
+            end = memchr(p->in.p + p->scanned, '\n', p->in.n - p->scanned);
         if (!end)
             return partial(p);
         size_t line = p->start;
