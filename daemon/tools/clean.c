@@ -40,7 +40,8 @@ size_t clean_put(struct buf *b, struct str raw, bool more)
         const char *lf = memchr(raw.p + at, '\n', raw.n - at);
         size_t n = lf ? (size_t)(lf - raw.p) - at : raw.n - at;
         struct str text = visible(str_n(raw.p + at, n));
-        size_t used = put_text(b, text, more && !lf);
+        bool open = !lf && text.p + text.n == raw.p + raw.n; /* with CRs behind it nothing can complete its last character */
+        size_t used = put_text(b, text, more && open);
         if (!lf)
             return used < text.n ? (size_t)(text.p - raw.p) + used : raw.n;
         buf_putc(b, '\n');
