@@ -73,6 +73,9 @@ int clock_parse(const char *text, int64_t *ret_wall_ms)
         return -1;
     if (m < 1 || m > 12 || d < 1 || d > 31 || hh > 23 || mm > 59 || ss > 60)
         return -1;
-    *ret_wall_ms = (((days_from_civil(y, m, d) * 24 + hh) * 60 + mm) * 60 + ss) * 1000 + ms;
+    int64_t wall_ms = (((days_from_civil(y, m, d) * 24 + hh) * 60 + mm) * 60 + ss) * 1000 + ms;
+    if (wall_ms < 0) /* clock_format() writes none before 1970 */
+        return -1;
+    *ret_wall_ms = wall_ms;
     return 0;
 }
