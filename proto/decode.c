@@ -4,8 +4,12 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/utf8.h"
 
 #include <inttypes.h>
+
+#define NAME_BYTES_SHOWN 64 /* of a member that is not known */
+#define USD_MAX 9e9         /* beyond it nano-dollars do not fit into 64 bits */
 
 struct decoder {
     unsigned flags;
@@ -55,6 +59,8 @@ static int decode_array(struct decoder *d, const struct proto_field *f, const js
         const json_t *element = json_array_get(json, i);
         struct str *text = (struct str *)(void *)(items + i * size);
         if (f->type == PROTO_ARRAY_OBJECT) {
+            if (!json_is_object(element))
+                return fail(d, f, "an array of objects");
             if (decode_object(d, f->object, element, items + i * size) < 0)
                 return -1;
         } else if (f->type == PROTO_ARRAY_STRING) {
@@ -76,9 +82,13 @@ static int decode_array(struct decoder *d, const struct proto_field *f, const js
     return 0;
 }
 
+/* What cannot be counted is as much as can be, as where it was written. */
 static int64_t nano_usd(double usd)
 {
-    return (int64_t)(usd * 1e9 + (usd < 0 ? -0.5 : 0.5));
+    double nano = usd * 1e9 + (usd < 0 ? -0.5 : 0.5);
+    if (nano >= 0x1p63)
+        return INT64_MAX;
+    return nano <= -0x1p63 ? -INT64_MAX : (int64_t)nano;
 }
 
 static int decode_value(struct decoder *d, const struct proto_field *f, const json_t *json, char *ret)
@@ -117,6 +127,8 @@ static int decode_value(struct decoder *d, const struct proto_field *f, const js
     case PROTO_USD:
         if (!json_is_number(json))
             return fail(d, f, "a number");
+        if (!(json_number_value(json) >= -USD_MAX && json_number_value(json) <= USD_MAX))
+            return fail(d, f, "an amount between -9e9 and 9e9");
         *(int64_t *)at = nano_usd(json_number_value(json));
         return 0;
     case PROTO_ENUM: {
@@ -171,7 +183,9 @@ static int check_unknown(struct decoder *d, const struct proto_object *type, con
         if (find_field(type, name))
             continue;
         buf_clear(d->error);
-        buf_printf(d->error, "unknown member \"%.64s\"", name);
+        struct str shown = str_of(name);
+        shown.n = utf8_floor(shown, NAME_BYTES_SHOWN);
+        buf_printf(d->error, "unknown member \"%.*s\"", STR_ARG(shown));
         return -1;
     }
     return 0;
