@@ -274,7 +274,7 @@ class Pool(Worker):
         self.size, self.n, self.rng = size, 0, random.Random(f"{load.seed} pool")
 
     def work(self):
-        while not self.load.quiet.wait(0.02):
+        while not self.load.enough.wait(0.02):
             if self.load.live() < self.size:
                 self.create()
 
@@ -295,7 +295,7 @@ class Load:
         self.d, self.seed, self.lock = d, seed, threading.Lock()
         self.problems, self.watch_problems = [], []
         self.tasks, self.states = {}, {}  # task -> (model, folder); task -> its last state
-        self.quiet, self.over = threading.Event(), threading.Event()
+        self.enough, self.quiet, self.over = threading.Event(), threading.Event(), threading.Event()
         self.give_up_at = float("inf")
         self.pool = Pool(self, tasks)
         self.steering = [Steering(self, i) for i in range(steering)]
@@ -328,6 +328,7 @@ class Load:
 
     def calm(self, timeout_s):
         """No new tasks and steers; then every task has to come to its end."""
+        self.enough.set()
         self.quiet.set()
         self.give_up_at = time.monotonic() + timeout_s
         for worker in [self.pool, *self.steering]:

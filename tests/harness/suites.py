@@ -148,6 +148,20 @@ def blackbox(options, report, env, folder):
     python_suite(options, report, env, "blackbox", ROOT / "tests" / "blackbox", options.jobs)
 
 
+# ---- what prints TAP by itself ----
+
+def crash(options, report, env, folder):
+    """The short forms; each rule is a test case, and the figures are shown."""
+    env = dict(env, AGENTD_BUILD=str(folder))
+    with report.suite("crash tests"):
+        for name in ("runnerkill", "kill"):
+            if report.wanted(f"crash {name}"):
+                command = [str(ROOT / "tests" / "crash" / name), *(["--kills", "20"] if options.quick else [])]
+                code, output, seconds = run(command, env, 600)
+                count_tap(report, f"crash {name}", code, output, seconds)
+                report.say("\n".join(f"crash {name}: {line[2:]}" for line in output.splitlines() if line.startswith("# ")))
+
+
 def list_all(options):
     for suite in ("house", "blackbox"):
         names, error = discover(ROOT / "tests" / suite, dict(os.environ))
