@@ -11,6 +11,7 @@
 extern char **environ;
 
 #define VALUE_BYTES_MAX 32768
+#define ALL_BYTES_MAX 61440 /* the daemon refuses more than 64 KiB; what does not fit any more is left out */
 
 /* Of the daemon's list (daemon/commands/env.c), which has the last word. A star at the end stands for anything. */
 static const char *const names[] = {
@@ -65,6 +66,7 @@ static bool is_first(struct str name, const char *value)
 void environment_put(struct buf *b)
 {
     bool first = true;
+    size_t bytes = 0;
     buf_putc(b, '{');
     for (char **e = environ; *e; e++) {
         const char *equals = strchr(*e, '=');
@@ -73,6 +75,9 @@ void environment_put(struct buf *b)
         struct str name = str_n(*e, (size_t)(equals - *e)), value = str_of(equals + 1);
         if (!allowed(name) || !is_first(name, equals + 1) || value.n > VALUE_BYTES_MAX || !utf8_valid(value) || !utf8_valid(name))
             continue;
+        if (bytes + name.n + value.n + 2 > ALL_BYTES_MAX)
+            continue;
+        bytes += name.n + value.n + 2;
         if (!first)
             buf_putc(b, ',');
         first = false;

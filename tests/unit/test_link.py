@@ -408,6 +408,21 @@ class Link(unittest.TestCase):
         self.assertNotIn("canary", json.dumps(env))
         self.assertFalse([name for name in env if name.startswith("AGENTD_")])
 
+    def test_a_big_environment_is_sent_in_part(self):
+        seen = []
+
+        def script(c):
+            c.initialize()
+            request = c.expect("task/create")
+            seen.append(request["params"]["env"])
+            c.reply(request, {"task": TASK, "seq": 1})
+
+        self.serve(script)
+        big = {name: "/x" * 15000 for name in ("CPATH", "LIBRARY_PATH", "PYTHONPATH", "MANPATH")}
+        self.finish(self.start("run", "--detach", "x", extra=big))
+        self.assertLess(sum(len(k) + len(v) + 2 for k, v in seen[0].items()), 65536)
+        self.assertGreater(len(seen[0]), 2)
+
     def test_control_characters_reach_no_terminal(self):
         def script(c):
             c.initialize()
