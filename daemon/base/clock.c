@@ -5,7 +5,7 @@
 
 struct clock_deadline clock_deadline_in(const struct clock_now *now, int64_t delay_ms)
 {
-    struct clock_deadline d = {.wall_ms = now->wall_ms + delay_ms, .boot_ms = now->boot_ms + delay_ms};
+    struct clock_deadline d = {.wall_ms = now->wall_ms + delay_ms, .boot_ms = now->boot_ms + delay_ms, .delay_ms = delay_ms};
     if (d.wall_ms == 0)
         d.wall_ms = 1; /* 0 means "not set" */
     memcpy(d.boot_id, now->boot_id, sizeof d.boot_id);
@@ -23,6 +23,8 @@ int64_t clock_deadline_left(const struct clock_deadline *d, const struct clock_n
         return INT64_MAX;
     bool same_boot = strcmp(d->boot_id, now->boot_id) == 0;
     int64_t left = same_boot ? d->boot_ms - now->boot_ms : d->wall_ms - now->wall_ms;
+    if (left > d->delay_ms)
+        left = d->delay_ms;
     return left > 0 ? left : 0;
 }
 

@@ -13,10 +13,12 @@ struct clock_now {
 };
 
 /* A point in the future, a duration away from where it was made. Within one boot it counts boot time, so that a
- * jump of the wall clock neither hurries nor delays it; across a reboot the wall clock is all there is. */
+ * jump of the wall clock neither hurries nor delays it; across a reboot the wall clock is all there is, and where that was set
+ * back meanwhile, no more is left than there was at the beginning. */
 struct clock_deadline {
     int64_t wall_ms; /* 0: not set */
     int64_t boot_ms;
+    int64_t delay_ms; /* what it began with */
     char boot_id[CLOCK_BOOT_ID_SIZE];
 };
 

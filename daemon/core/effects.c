@@ -41,6 +41,7 @@ static int64_t call_left(const struct task *t, const struct call *c, const struc
     const struct run *run = c->input.n ? task_run(t, c->run) : NULL;
     int64_t more_ms = run && !run->ended ? INPUT_WAIT_MS : 0;
     struct clock_deadline d = c->yield_at;
+    d.delay_ms += more_ms;
     d.boot_ms += more_ms;
     d.wall_ms += more_ms;
     return clock_deadline_left(&d, now);

@@ -14,6 +14,7 @@ static void pack_deadline(struct buf *b, const char *name, const struct clock_de
     size_t mark = pack_open(b, name);
     pack_i64(b, "wall", d->wall_ms);
     pack_i64(b, "boot", d->boot_ms);
+    pack_i64(b, "delay", d->delay_ms);
     pack_str(b, "id", str_of(d->boot_id));
     pack_close(b, mark);
 }
@@ -188,6 +189,7 @@ static int unpack_deadline(struct str in, struct clock_deadline *d)
     while ((more = pack_next(&in, &f)) > 0) {
         TAKE_I64("wall", d->wall_ms)
         TAKE_I64("boot", d->boot_ms)
+        TAKE_I64("delay", d->delay_ms)
         if (pack_is(&f, "id"))
             unpack_chars(&f, d->boot_id, sizeof d->boot_id);
     }
