@@ -23,7 +23,7 @@ int proto_enum_value(const struct proto_enum *e, struct str name)
 
 static void put_usd(struct buf *b, int64_t nano)
 {
-    uint64_t u = nano < 0 ? (uint64_t)-nano : (uint64_t)nano;
+    uint64_t u = nano < 0 ? 0 - (uint64_t)nano : (uint64_t)nano;
     buf_printf(b, "%s%llu.%09llu", nano < 0 ? "-" : "", (unsigned long long)(u / 1000000000u),
                (unsigned long long)(u % 1000000000u));
     /* 0.250000000 -> 0.25, 1.000000000 -> 1.0 */
