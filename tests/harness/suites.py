@@ -162,6 +162,18 @@ def crash(options, report, env, folder):
                 report.say("\n".join(f"crash {name}: {line[2:]}" for line in output.splitlines() if line.startswith("# ")))
 
 
+def fuzz(options, report, env):
+    """Each corpus replayed, then a few seconds of new inputs; a target is a test case, and its figures are shown."""
+    names = sorted(f.stem.removeprefix("fuzz_") for f in (ROOT / "tests" / "fuzz").glob("fuzz_*.c"))
+    wanted = [option for n in names if report.wanted(f"fuzz {n}") for option in ("--target", n)]
+    if wanted:
+        with report.suite("fuzz tests"):
+            command = [str(ROOT / "tests" / "fuzz" / "run"), "--seconds", "4", "--jobs", str(options.jobs), *wanted]
+            code, output, seconds = run(command, env, 600)
+            count_tap(report, "fuzz", code, output, seconds)
+            report.say("\n".join(line for line in output.splitlines() if line.startswith("ok ")))
+
+
 def list_all(options):
     for suite in ("house", "blackbox"):
         names, error = discover(ROOT / "tests" / suite, dict(os.environ))
