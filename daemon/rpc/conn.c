@@ -179,6 +179,8 @@ void conn_service(struct conn *c)
     conn_flush(c);
     if (c->waiting)
         take_messages(c);
+    if (c->eof && !c->waiting && frame_cut(&c->frames))
+        request_cut(c);
     if (!c->closing)
         subscriptions_feed(c);
     if (!c->closing)

@@ -73,6 +73,14 @@ enum frame frame_next(struct frame_parser *p, struct str *ret)
     }
 }
 
+bool frame_cut(struct frame_parser *p)
+{
+    bool cut = p->in.n > p->start;
+    buf_free(&p->in);
+    p->start = p->scanned = 0;
+    return cut;
+}
+
 void frame_free(struct frame_parser *p)
 {
     buf_free(&p->in);

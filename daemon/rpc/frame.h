@@ -25,4 +25,6 @@ void frame_init(struct frame_parser *p, size_t bytes_max);
 void frame_feed(struct frame_parser *p, struct str bytes);
 /* The message lives until the next frame_feed(). */
 enum frame frame_next(struct frame_parser *p, struct str *ret);
+/* At the end of the stream, when frame_next() has nothing more: whether it ended inside a line. That is dropped. */
+bool frame_cut(struct frame_parser *p);
 void frame_free(struct frame_parser *p);

@@ -363,6 +363,11 @@ void request_too_large(struct conn *c)
     put_error(c, STR("null"), RPC_FRAME_TOO_LARGE, buf_view(&detail));
 }
 
+void request_cut(struct conn *c)
+{
+    put_error(c, STR("null"), RPC_PARSE_ERROR, STR("the last message has no line feed behind it; it was not run"));
+}
+
 void request_refuse_client(struct conn *c, enum rpc_error error)
 {
     CLEANUP(buf_free) struct buf detail = {0};

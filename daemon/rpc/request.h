@@ -7,6 +7,8 @@
 /* Answers every message that is no notification: now with an error, or through its call. */
 void request_take(struct conn *c, struct str message);
 void request_too_large(struct conn *c);
+/* The client's end came inside a message. It may be whole or not, so it is not run. */
+void request_cut(struct conn *c);
 /* Tells a client why it is not served at all. */
 void request_refuse_client(struct conn *c, enum rpc_error error);
 /* The connection ends: its calls go on, their answers go nowhere. */

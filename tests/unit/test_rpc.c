@@ -269,6 +269,7 @@ static void test_half_closed_client_gets_its_answers(void **state)
     run_dry();
     assert_int_equal(rpc_clients(w.rpc), 1);
     fake_answer();
+    expect(&c, "null", "parse_error"); /* the half line */
     expect(&c, "5", "result");
     expect_end(&c);
     assert_int_equal(rpc_clients(w.rpc), 0);
