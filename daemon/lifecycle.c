@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -237,11 +238,20 @@ static int64_t raise_nofile(void)
     return before;
 }
 
+/* The keys of providers are in our memory and our environment: no core dump is to hold them, and no tool of the same user is to read them
+ * from /proc or with a debugger. What we start is as it always is. */
+static void hide_memory(void)
+{
+    if (!getenv("AGENTD_DUMPABLE"))
+        prctl(PR_SET_DUMPABLE, 0);
+}
+
 int lifecycle_begin(const char *state_dir, struct lifecycle *ret, struct buf *error)
 {
     struct lifecycle l = {.state_fd = -1, .lock_fd = -1};
     l.tool_umask = (int64_t)umask(077); /* all that the daemon writes is for its owner alone */
     signal(SIGPIPE, SIG_IGN);
+    hide_memory();
     int rc = read_boot_id(l.boot_id, error);
     if (!rc)
         rc = open_folder(state_dir, &l.state_fd, error);

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -274,6 +275,22 @@ static void test_limits_and_mask(void **state)
     setrlimit(RLIMIT_NOFILE, &before);
 }
 
+/* Keys are in its memory and its environment. */
+static void test_memory_is_private(void **state)
+{
+    const struct folder *f = *state;
+    prctl(PR_SET_DUMPABLE, 1);
+    setenv("AGENTD_DUMPABLE", "1", 1);
+    struct lifecycle l = begin(f);
+    assert_int_equal(prctl(PR_GET_DUMPABLE), 1); /* for who debugs it */
+    lifecycle_end(&l);
+    unsetenv("AGENTD_DUMPABLE");
+    l = begin(f);
+    assert_int_equal(prctl(PR_GET_DUMPABLE), 0);
+    lifecycle_end(&l);
+    prctl(PR_SET_DUMPABLE, 1);
+}
+
 static void test_ready(void **state)
 {
     int fds[2];
@@ -318,6 +335,7 @@ int main(void)
         TEST(test_killed_leaves_no_lock),
         TEST(test_mark),
         TEST(test_limits_and_mask),
+        TEST(test_memory_is_private),
         TEST(test_ready),
         TEST(test_statuses),
     };

@@ -88,8 +88,9 @@ class Place:
 
     def make_env(self):
         report = f"log_path={self.reports}/report:log_exe_name=1:abort_on_error=0"
+        seen = {} if os.geteuid() == 0 else {"AGENTD_DUMPABLE": "1"}  # only root may look into one that hides
         return {
-            "PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": str(self.home), "TMPDIR": str(self.tmp),
+            **seen, "PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": str(self.home), "TMPDIR": str(self.tmp),
             "LANG": "C.UTF-8", "TZ": "UTC", "NO_COLOR": "1", "AGENTD_TEST_KEY": KEY,
             "AGENTD_STATE_DIR": str(self.state_dir), "AGENTD_SOCKET": str(self.socket), "AGENTD_CONFIG": str(self.config),
             "ASAN_OPTIONS": report + ":detect_leaks=1:quarantine_size_mb=16:handle_abort=1",
