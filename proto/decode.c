@@ -127,7 +127,7 @@ static int decode_value(struct decoder *d, const struct proto_field *f, const js
     case PROTO_USD:
         if (!json_is_number(json))
             return fail(d, f, "a number");
-        if (!(json_number_value(json) >= -USD_MAX && json_number_value(json) <= USD_MAX))
+        if ((d->flags & PROTO_STRICT) && !(json_number_value(json) >= -USD_MAX && json_number_value(json) <= USD_MAX))
             return fail(d, f, "an amount between -9e9 and 9e9");
         *(int64_t *)at = nano_usd(json_number_value(json));
         return 0;
