@@ -32,7 +32,8 @@
     1000               /* a life shorter than this that ends in a wish to restart may be part of a loop: */
 #define RESTARTS_MAX 3 /* so many of them are granted at once, further ones wait like a crash */
 #define READY_MS_MAX 30000    /* the caller goes its way then; the daemon may be migrating a large database */
-#define LOG_BYTES_MAX 8388608 /* at a start of the daemon a log beyond this becomes FILE.1 */
+#define LOG_BYTES_MAX 8388608 /* a log beyond this becomes FILE.1 */
+#define LOG_LOOK_MS 60000     /* between two looks at the log while the daemon lives; SIGHUP: now */
 #define EXEC_FAILED 127
 #define WATCH_MS 1000 /* between two looks at the state folder, during a back-off */
 #define POST_NAME "supervisor"
@@ -147,6 +148,37 @@ static void rotate_log(const char *log)
     free(old);
 }
 
+static void copy_end(int from, int to, off_t at)
+{
+    char piece[65536];
+    for (ssize_t n; (n = pread(from, piece, sizeof piece, at)) > 0; at += n)
+        if (write(to, piece, (size_t)n) != n)
+            return;
+}
+
+/* The daemon holds the file and goes on appending to it: its end is copied to FILE.1, and it begins anew. What is written between
+ * the two is lost. */
+static void cut_log(const char *log)
+{
+    struct stat st;
+    char *old = NULL;
+    int fd = open(log, O_RDWR | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > LOG_BYTES_MAX &&
+        asprintf(&old, "%s.1", log) > 0) {
+        unlink(old);
+        int to = open(old, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (to >= 0) {
+            copy_end(fd, to, st.st_size - LOG_BYTES_MAX);
+            close(to);
+        }
+        if (ftruncate(fd, 0) < 0)
+            log_warn("agentd-supervise: the log could not be cut: %s", strerror(errno));
+    }
+    free(old);
+    if (fd >= 0)
+        close(fd);
+}
+
 /* Makes the log (or /dev/null) the standard output and error. -1 and errno if it cannot be opened. */
 static int open_log(const char *log)
 {
@@ -252,12 +284,12 @@ static int start(struct supervisor *s)
     return s->child < 0 ? -1 : 0;
 }
 
-/* Waits for a signal of `set`, at most so long (negative: for ever). The signal, or 0 when the time is up. */
+/* Waits for a signal of `set`, at most so long. The signal, or 0 when the time is up. */
 static int wait_signal(const sigset_t *set, int64_t timeout_ms)
 {
     int64_t until = now_ms() + timeout_ms;
     for (;;) {
-        int64_t left = timeout_ms < 0 ? 3600000 : until - now_ms();
+        int64_t left = until - now_ms();
         if (left <= 0)
             return 0;
         int sig = sigtimedwait(set, NULL,
@@ -276,7 +308,9 @@ static int wait_child(struct supervisor *s, const sigset_t *set)
         int status;
         if (waitpid(s->child, &status, WNOHANG) == s->child)
             return status;
-        int sig = wait_signal(set, -1);
+        int sig = wait_signal(set, LOG_LOOK_MS);
+        if (s->log)
+            cut_log(s->log);
         if (sig == SIGTERM || sig == SIGINT) {
             s->ending = true;
             kill(s->child, SIGTERM);
@@ -344,9 +378,10 @@ static _Noreturn void background(struct supervisor *s, int ready_fd)
     sigaddset(&set, SIGCHLD);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGCHLD, SIG_DFL); /* an inherited SIG_IGN would swallow every status */
-    signal(SIGHUP, SIG_IGN);
+    signal(SIGHUP, SIG_DFL);
     signal(SIGPIPE, SIG_IGN);
     if (chdir("/") < 0)
         log_warn("agentd-supervise: chdir: %s", strerror(errno));

@@ -380,6 +380,32 @@ static void test_log_is_bounded(void **state)
     assert_log(f, "out\nerr\n", 2);
 }
 
+/* A daemon may live for months. */
+static void test_log_of_a_long_life_is_bounded(void **state)
+{
+    struct folder *f = *state;
+    struct stat st;
+    write_script(f, SAY_START "head -c 9000000 /dev/zero; echo last; " SERVE
+                              "while [ $(stat -c %s log) -gt 1000000 ]; do :; done; echo more; echo small >events; exit 0");
+    assert_int_equal(run(f), 0);
+    struct started s = next_start(f);
+    assert_int_equal(stat(f->log, &st), 0);
+    assert_true(st.st_size > 9000000);
+    kill(s.supervisor, SIGHUP); /* look now */
+    char line[100], text[100];
+    next_event(f, line, sizeof line);
+    assert_string_equal(line, "small");
+    assert_int_equal(await_end(s.supervisor), 0);
+    assert_string_equal(contents(f->log, text, sizeof text), "more\n");
+    assert_int_equal(stat(f->old_log, &st), 0);
+    assert_int_equal(st.st_size, 8388608); /* its end */
+    assert_int_equal(st.st_mode & 0777, 0600);
+    int fd = open(f->old_log, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(pread(fd, text, 5, st.st_size - 5), 5);
+    assert_memory_equal(text, "last\n", 5);
+    close(fd);
+}
+
 static void test_refused(void **state)
 {
     struct folder *f = *state;
@@ -410,6 +436,7 @@ int main(void)
         TEST(test_supervisor_killed_daemon_goes_on),
         TEST(test_surroundings),
         TEST(test_log_is_bounded),
+        TEST(test_log_of_a_long_life_is_bounded),
         TEST(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
