@@ -77,15 +77,17 @@ static void look_at_lock(struct findings *f)
     found(f, "lock", held, &detail);
 }
 
-static void look_at_database(struct findings *f)
+static void tell_of_database(struct findings *f, int status, const char *error)
 {
     CLEANUP(buf_free) struct buf detail = {0};
-    bool ok = store_check(f->d->store, &detail) == 0;
-    if (ok) {
-        buf_clear(&detail);
+    if (status == 0)
         buf_printf(&detail, "whole; last position %" PRId64, store_pos_last(f->d->store));
-    }
-    found(f, "database", ok, &detail);
+    else if (status == STORE_E_STOPPED)
+        buf_printf(&detail, "in use, not checked to its end (%s): ask again when less is being written",
+                   error);
+    else
+        buf_puts(&detail, error);
+    found(f, "database", status == 0 || status == STORE_E_STOPPED, &detail);
 }
 
 static void look_at_config(struct findings *f)
@@ -147,12 +149,12 @@ static void look_at_policy(struct findings *f)
     buf_free(&detail);
 }
 
-void command_daemon_doctor(const struct command *c)
+static void answer_doctor(const struct command *c, int status, const char *error)
 {
     struct findings f = {.d = c->d};
     look_at_state_folder(&f);
     look_at_lock(&f);
-    look_at_database(&f);
+    tell_of_database(&f, status, error);
     look_at_config(&f);
     for (size_t i = 0; i < c->d->config->providers_n; i++)
         look_at_provider(&f, &c->d->config->providers[i]);
@@ -163,4 +165,23 @@ void command_daemon_doctor(const struct command *c)
     command_reply(c, &result);
     mem_free(f.checks);
     proto_arena_free(&f.arena);
+}
+
+static void on_checked(void *arg, int status, const char *error)
+{
+    struct command *c = arg;
+    if (status == STORE_E_STOPPED && c->d->stopping)
+        rpc_fail(c->call, RPC_STOPPING, STR_NONE);
+    else
+        answer_doctor(c, status, error);
+    mem_free(c);
+}
+
+/* The database is read from its first page to its last; that goes on elsewhere, and the daemon with its work.
+ */
+void command_daemon_doctor(const struct command *c)
+{
+    struct command *later = MEM_NEW(struct command);
+    *later = (struct command){.d = c->d, .call = c->call, .method = c->method}; /* the client may go first */
+    store_check(c->d->store, on_checked, later);
 }

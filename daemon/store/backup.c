@@ -7,92 +7,148 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define BACKUP_SLICE_PAGES 128
 
-/* What a backup goes through, in this order. */
-enum backup_phase { BACKUP_PAGES, BACKUP_EVENTS, BACKUP_CONTEXT, BACKUP_NAME };
-
 struct backup {
-    enum backup_phase phase;
     char *path, *partial;
+    bool replace;
     struct db copy;
     sqlite3_backup *pages;
 };
 
-static int backup_failed(struct backup *b, const char *what, struct buf *error)
+static int backup_failed(struct backup *b, struct buf *error)
 {
+    CLEANUP(buf_free) struct buf what = {0};
     int status = db_failure(&b->copy);
-    db_explain(&b->copy, what, error);
+    buf_printf(&what, "cannot write %s", b->path);
+    db_explain(&b->copy, buf_cstr(&what), error);
     return status;
 }
 
-/* Readable by the owner alone from its first byte on. */
-static int backup_create(const char *partial, struct buf *error)
+static int backup_errno(const char *path, int rc, struct buf *error)
 {
-    unlink(partial);
-    int fd = open(partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0) {
-        int rc = -errno;
-        buf_printf(error, "cannot create %s: %s", partial, strerror(-rc));
-        return files_full(rc) ? STORE_E_FULL : STORE_E_IO;
+    buf_printf(error, "cannot write %s: %s", path, strerror(-rc));
+    return files_full(rc) ? STORE_E_FULL : STORE_E_IO;
+}
+
+/* What SQLite puts beside a file goes with it. */
+static void backup_unlink(const char *partial)
+{
+    static const char *const beside[] = {"", "-journal", "-wal", "-shm"};
+    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+        CLEANUP(buf_free) struct buf path = {0};
+        buf_printf(&path, "%s%s", partial, beside[i]);
+        unlink(buf_cstr(&path));
     }
+}
+
+/* Readable by the owner alone from its first byte on. */
+static int backup_create(const struct backup *b, struct buf *error)
+{
+    int fd = open(b->partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return backup_errno(b->path, -errno, error);
     close(fd);
     return 0;
 }
 
-int backup_begin(struct db *source, const char *path, struct backup **ret, struct buf *error)
+/* A copy that cannot fit is not begun: it would take the room that tasks need before it fails. */
+static int backup_room(struct db *source, const char *path, struct buf *error)
 {
-    CLEANUP(buf_free) struct buf partial = {0};
-    buf_printf(&partial, "%s.partial", path);
-    int status = backup_create(buf_cstr(&partial), error);
-    if (status)
-        return status;
-    struct backup *b = MEM_NEW(struct backup);
-    b->path = mem_strdup(path);
-    b->partial = buf_take(&partial, NULL);
-    status = db_open(&b->copy, b->partial, 0, error);
-    if (!status) { /* it is nobody's yet: one sync, at its end, is enough */
-        db_exec(&b->copy, "PRAGMA synchronous = OFF");
-        b->pages = sqlite3_backup_init(b->copy.h, "main", source->h, "main");
-        if (!b->pages)
-            status = backup_failed(b, "cannot begin a backup", error);
-    }
-    if (status) {
-        backup_free(b);
-        return status;
-    }
-    *ret = b;
-    return 0;
+    struct statvfs fs;
+    int64_t pages = 0, page_bytes = 0;
+    char *copy = mem_strdup(path); /* dirname() writes into it */
+    int rc = statvfs(dirname(copy), &fs) < 0 ? -errno : 0;
+    mem_free(copy);
+    if (rc)
+        return backup_errno(path, rc, error);
+    if (db_number(source, "PRAGMA page_count", &pages) || db_number(source, "PRAGMA page_size", &page_bytes))
+        return 0; /* the copying will say what is wrong */
+    uint64_t bytes = (uint64_t)pages * (uint64_t)page_bytes, room = (uint64_t)fs.f_bavail * fs.f_frsize;
+    if (fs.f_blocks == 0 || room >= bytes)
+        return 0;
+    buf_printf(error, "cannot write %s: it takes at least %" PRIu64 " bytes, and %" PRIu64 " are free there",
+               path, bytes, room);
+    return STORE_E_FULL;
 }
 
-/* Once the pages are there the copy is no longer bound to the live database. One file is to hold all, so no
- * WAL. */
+/* A name that nobody else has, so that no file of somebody else is taken for the rest of an older copy. */
+static int backup_partial(struct backup *b, struct buf *error)
+{
+    CLEANUP(buf_free) struct buf partial = {0};
+    struct stat st;
+    if (b->replace)
+        buf_printf(&partial, "%s.partial", b->path);
+    else
+        buf_printf(&partial, "%s.partial-%08" PRIx32, b->path, randombytes_random());
+    b->partial = buf_take(&partial, NULL);
+    if (b->replace)
+        backup_unlink(b->partial);
+    if (b->replace || lstat(b->path, &st) < 0)
+        return 0;
+    buf_printf(error, "%s exists already, and is left as it is", b->path);
+    return STORE_E_IO;
+}
+
+static int backup_open(struct backup *b, struct db *source, struct buf *error)
+{
+    int status = db_open(&b->copy, b->partial, 0, error);
+    if (status)
+        return status;
+    db_exec(&b->copy, "PRAGMA synchronous = OFF"); /* it is nobody's yet: one sync, at its end, is enough */
+    b->pages = sqlite3_backup_init(b->copy.h, "main", source->h, "main");
+    return b->pages ? 0 : backup_failed(b, error);
+}
+
+int backup_begin(struct db *source, const char *path, bool replace, struct backup **ret, struct buf *error)
+{
+    struct backup *b = MEM_NEW(struct backup);
+    b->path = mem_strdup(path);
+    b->replace = replace;
+    int status = backup_partial(b, error);
+    if (!status)
+        status = backup_room(source, path, error);
+    if (!status)
+        status = backup_create(b, error);
+    if (!status)
+        status = backup_open(b, source, error);
+    if (!status)
+        *ret = b;
+    else
+        backup_free(b);
+    return status;
+}
+
+int backup_slice(struct backup *b, bool *ret_over, struct buf *error)
+{
+    int rc = sqlite3_backup_step(b->pages, BACKUP_SLICE_PAGES);
+    *ret_over = rc == SQLITE_DONE;
+    if (rc == SQLITE_OK)
+        return 0;
+    if (rc == SQLITE_DONE) {
+        sqlite3_backup *pages = b->pages;
+        b->pages = NULL;
+        return sqlite3_backup_finish(pages) == SQLITE_OK ? 0 : backup_failed(b, error);
+    }
+    buf_printf(error, "cannot copy the database to %s: %s (SQLite %d)", b->path, sqlite3_errstr(rc), rc);
+    return db_status(rc);
+}
+
+/* The copy is no longer bound to the live database. One file is to hold all, so no WAL. */
 static int backup_detach(struct backup *b, struct buf *error)
 {
-    sqlite3_backup *pages = b->pages;
-    b->pages = NULL;
-    if (sqlite3_backup_finish(pages) != SQLITE_OK)
-        return backup_failed(b, "cannot copy the database", error);
     CLEANUP(buf_free) struct buf mode = {0};
     int status = db_text(&b->copy, "PRAGMA journal_mode = DELETE", &mode);
     if (!status)
         status = db_exec(&b->copy, "BEGIN IMMEDIATE");
-    return status ? backup_failed(b, "cannot finish the copy", error) : 0;
-}
-
-static int backup_pages(struct backup *b, struct buf *error)
-{
-    int rc = sqlite3_backup_step(b->pages, BACKUP_SLICE_PAGES);
-    if (rc == SQLITE_OK)
-        return 0;
-    if (rc == SQLITE_DONE) {
-        b->phase = BACKUP_EVENTS;
-        return backup_detach(b, error);
-    }
-    buf_printf(error, "cannot copy the database: %s (SQLite %d)", sqlite3_errstr(rc), rc);
-    return db_status(rc);
+    return status ? backup_failed(b, error) : 0;
 }
 
 static int backup_fill(struct backup *b, const char *sql, int64_t row, struct str bytes, bool text)
@@ -137,14 +193,15 @@ static int backup_inline(struct backup *b, const struct blobs *blobs, const char
     }
     if (!status && rc == SQLITE_ROW)
         status = backup_fill(b, fill, row, buf_view(&bytes), text);
-    return status ? backup_failed(b, "cannot write the copy", error) : 0;
+    return status ? backup_failed(b, error) : 0;
 }
 
-static int backup_rows(struct backup *b, const struct blobs *blobs, bool events, struct buf *error)
+static int backup_rows(struct backup *b, const struct blobs *blobs, struct check *check, bool events,
+                       struct buf *error)
 {
-    bool none = true;
+    bool none = false;
     int status = 0;
-    if (blobs)
+    while (!status && !none && !(check && check_stopped(check)))
         status =
             backup_inline(b, blobs,
                           events ? "SELECT pos, hash, bytes FROM events WHERE hash IS NOT NULL LIMIT 1"
@@ -152,8 +209,6 @@ static int backup_rows(struct backup *b, const struct blobs *blobs, bool events,
                           events ? "UPDATE events SET body = ?2, hash = NULL, bytes = NULL WHERE pos = ?1"
                                  : "UPDATE context SET body = ?2, hash = NULL, bytes = NULL WHERE n = ?1",
                           events, &none, error);
-    if (!status && none)
-        b->phase = events ? BACKUP_CONTEXT : BACKUP_NAME;
     return status;
 }
 
@@ -166,36 +221,66 @@ static int backup_sync(const char *path)
     return rc;
 }
 
-static int backup_name(struct backup *b, struct buf *error)
+/* As somebody will find it: read again by a new connection. */
+static int backup_check(struct backup *b, struct check *check, struct buf *error)
 {
-    if (db_exec(&b->copy, "COMMIT"))
-        return backup_failed(b, "cannot write the copy", error);
-    db_close(&b->copy);
-    int rc = backup_sync(b->partial);
-    if (!rc && rename(b->partial, b->path) < 0)
-        rc = -errno;
-    if (!rc)
-        rc = files_sync_folder_of(b->path);
-    if (rc)
-        buf_printf(error, "cannot write %s: %s", b->path, strerror(-rc));
-    return !rc ? 0 : files_full(rc) ? STORE_E_FULL : STORE_E_IO;
+    CLEANUP(buf_free) struct buf finding = {0};
+    int status = check_run(check, b->partial, NULL, &finding);
+    if (status == STORE_E_STOPPED)
+        buf_puts(error, "the backup was ended before its end");
+    else if (status)
+        buf_printf(error, "the copy for %s was made and is not whole: %s", b->path, buf_cstr(&finding));
+    return status;
 }
 
-int backup_slice(struct backup *b, const struct blobs *blobs, bool *ret_over, struct buf *error)
+/* Without ever replacing a file, but on file systems that can do neither. */
+static int backup_rename_new(const char *partial, const char *path)
 {
-    *ret_over = false;
-    switch (b->phase) {
-    case BACKUP_PAGES:
-        return backup_pages(b, error);
-    case BACKUP_EVENTS:
-        return backup_rows(b, blobs, true, error);
-    case BACKUP_CONTEXT:
-        return backup_rows(b, blobs, false, error);
-    case BACKUP_NAME:
-        *ret_over = true;
-        return backup_name(b, error);
+    struct stat st;
+    if (renameat2(AT_FDCWD, partial, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -errno;
+    if (link(partial, path) == 0)
+        return unlink(partial) < 0 ? -errno : 0;
+    if (errno == EEXIST || lstat(path, &st) == 0)
+        return -EEXIST;
+    return rename(partial, path) < 0 ? -errno : 0;
+}
+
+static int backup_name(struct backup *b, struct buf *error)
+{
+    int rc;
+    if (b->replace)
+        rc = rename(b->partial, b->path) < 0 ? -errno : 0;
+    else
+        rc = backup_rename_new(b->partial, b->path);
+    if (!rc) {
+        rc = files_sync_folder_of(b->path);
+        if (rc && !b->replace)
+            unlink(b->path); /* what was said to have failed is not there */
     }
-    return STORE_E_IO;
+    return rc ? backup_errno(b->path, rc, error) : 0;
+}
+
+int backup_finish(struct backup *b, const struct blobs *blobs, struct check *check, struct buf *error)
+{
+    int status = backup_detach(b, error);
+    if (!status && blobs)
+        status = backup_rows(b, blobs, check, true, error);
+    if (!status && blobs)
+        status = backup_rows(b, blobs, check, false, error);
+    if (!status && db_exec(&b->copy, "COMMIT"))
+        status = backup_failed(b, error);
+    if (status)
+        return status;
+    db_close(&b->copy);
+    int rc = backup_sync(b->partial);
+    if (rc)
+        return backup_errno(b->path, rc, error);
+    if (check)
+        status = backup_check(b, check, error);
+    return status ? status : backup_name(b, error);
 }
 
 void backup_free(struct backup *b)
@@ -205,7 +290,7 @@ void backup_free(struct backup *b)
     if (b->pages)
         sqlite3_backup_finish(b->pages);
     db_close(&b->copy);
-    unlink(b->partial); /* gone already if it has got its name */
+    backup_unlink(b->partial); /* gone already if it has got its name */
     mem_free(b->partial);
     mem_free(b->path);
     mem_free(b);
@@ -215,11 +300,13 @@ int backup_whole(struct db *source, const char *path, struct buf *error)
 {
     struct backup *b;
     bool over = false;
-    int status = backup_begin(source, path, &b, error);
+    int status = backup_begin(source, path, true, &b, error);
     if (status)
         return status;
     while (!status && !over)
-        status = backup_slice(b, NULL, &over, error);
+        status = backup_slice(b, &over, error);
+    if (!status)
+        status = backup_finish(b, NULL, NULL, error);
     backup_free(b);
     return status;
 }

@@ -17,6 +17,8 @@
 #define JOURNAL_ROOM_NS 2000000000ull /* between looks for room when the ballast is missing */
 #define JOURNAL_READERS_MS 500        /* a page is read in far less */
 #define JOURNAL_BUSY_MS 5000
+/* Between walks over the keys, and the longest that one waits for an idle moment. */
+#define JOURNAL_KEYS_NS 3600000000000ull
 
 /* Called by SQLite after each commit. */
 static int journal_log_grew(void *arg, sqlite3 *h, const char *name, int pages)
@@ -43,8 +45,10 @@ static void journal_full(struct journal *j)
 /* Whatever comes of it, the next try waits for the next commit, which tells the size of the log again. */
 static void journal_checkpoint(struct journal *j, int mode)
 {
-    if (mode == SQLITE_CHECKPOINT_RESTART)
+    if (mode == SQLITE_CHECKPOINT_RESTART) {
+        check_stop(j->check); /* it reads for longer than can be waited */
         sqlite3_busy_timeout(j->db.h, JOURNAL_READERS_MS);
+    }
     int rc = sqlite3_wal_checkpoint_v2(j->db.h, "main", mode, NULL, NULL);
     j->log_pages = 0;
     if (rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED) {
@@ -86,10 +90,30 @@ static void journal_look_for_room(struct journal *j)
     j->room_at = uv_hrtime() + JOURNAL_ROOM_NS;
 }
 
+static bool journal_keys_due(const struct journal *j, uint64_t late_ns)
+{
+    return !j->broken.n && !journal_short(j) && uv_hrtime() >= j->keys_at + late_ns;
+}
+
+static void journal_forget_keys(struct journal *j)
+{
+    CLEANUP(buf_free) struct buf error = {0};
+    bool over = false;
+    int status = keys_step(&j->keys, &j->db, &over, &error);
+    if (status == STORE_E_FULL)
+        journal_full(j);
+    else if (status)
+        journal_break(j, buf_view(&error));
+    if (status || over)
+        j->keys_at = uv_hrtime() + JOURNAL_KEYS_NS;
+}
+
 /* What comes due under load as well. */
 static void journal_after_job(struct journal *j)
 {
     journal_look_for_room(j);
+    if (journal_keys_due(j, JOURNAL_KEYS_NS))
+        journal_forget_keys(j);
     if (j->broken.n)
         return;
     if (j->log_pages >= JOURNAL_PAGES_MAX)
@@ -102,10 +126,10 @@ static void journal_run_backup(struct journal *j, struct journal_backup *b, bool
 {
     *ret_over = false;
     if (!b->work)
-        b->status = backup_begin(&j->db, b->path, &b->work, &b->error);
+        b->status = backup_begin(&j->db, b->path, false, &b->work, &b->error);
     if (!b->status)
-        b->status = backup_slice(b->work, j->blobs, ret_over, &b->error);
-    if (!b->status && !*ret_over)
+        b->status = backup_slice(b->work, ret_over, &b->error);
+    if (!b->status)
         return;
     *ret_over = true;
     backup_free(b->work);
@@ -118,14 +142,16 @@ static void journal_run_idle(struct journal *j)
     if (j->log_pages >= JOURNAL_PAGES_IDLE && !j->broken.n)
         journal_checkpoint(j, SQLITE_CHECKPOINT_PASSIVE);
     journal_look_for_room(j);
+    if (journal_keys_due(j, 0))
+        journal_forget_keys(j);
 }
 
-/* Waits for work, or for the time of the next idle duty: an idle thread without one does not wake up. */
+/* Waits for work, or for the time of the next idle duty: an idle thread without one does not wake up. The
+ * keys are looked at when something else has woken it. */
 static void journal_rest(struct journal *j)
 {
-    uint64_t ns = j->log_pages >= JOURNAL_PAGES_IDLE ? JOURNAL_QUIET_NS
-                  : journal_short(j)                 ? JOURNAL_ROOM_NS
-                                                     : 0;
+    bool quiet = j->log_pages >= JOURNAL_PAGES_IDLE || journal_keys_due(j, 0);
+    uint64_t ns = quiet ? JOURNAL_QUIET_NS : journal_short(j) ? JOURNAL_ROOM_NS : 0;
     if (!ns) {
         uv_cond_wait(&j->work, &j->mutex);
     } else if (uv_cond_timedwait(&j->work, &j->mutex, ns) == UV_ETIMEDOUT) {
@@ -185,6 +211,7 @@ void journal_start(struct journal *j)
 {
     list_init(&j->jobs);
     list_init(&j->backups);
+    j->keys_at = uv_hrtime();
     sqlite3_wal_hook(j->db.h, journal_log_grew, j);
     int rc = uv_mutex_init(&j->mutex);
     rc = rc ? rc : uv_cond_init(&j->work);
@@ -205,13 +232,17 @@ void journal_stop(struct journal *j)
     uv_thread_join(&j->thread);
     struct journal_backup *backup;
     LIST_EACH(backup, &j->backups, struct journal_backup, node)
-    backup_free(backup->work);
+    {
+        backup_free(backup->work);
+        backup->work = NULL;
+    }
     if (!j->broken.n)
         journal_checkpoint(j, SQLITE_CHECKPOINT_TRUNCATE);
     else /* in doubt: the next start reads what is there */
         sqlite3_db_config(j->db.h, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     db_close(&j->db);
     buf_free(&j->broken);
+    keys_walk_free(&j->keys);
     uv_cond_destroy(&j->done);
     uv_cond_destroy(&j->work);
     uv_mutex_destroy(&j->mutex);

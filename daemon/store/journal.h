@@ -1,11 +1,12 @@
 #pragma once
 /* The thread that writes: takes one batch after the other from a queue, commits it, checkpoints when the log
- * has grown and nobody waits, makes backups in slices between commits. It knows no loop: it reports through
- * `notify`, which is called on its own thread. */
+ * has grown and nobody waits, copies the pages of backups in slices between commits, forgets old keys. It
+ * knows no loop: it reports through `notify`, which is called on its own thread. */
 #include "daemon/base/list.h"
 #include "daemon/store/backup.h"
 #include "daemon/store/ballast.h"
 #include "daemon/store/batch.h"
+#include "daemon/store/keys.h"
 
 #include <uv.h>
 
@@ -21,7 +22,7 @@ struct journal_job {
 struct journal_backup {
     struct list node;
     char *path;
-    struct backup *work; /* NULL: not begun */
+    struct backup *work; /* NULL: not begun, or failed; once it is over, who submitted it finishes it */
     bool over;
     int status;
     struct buf error;
@@ -31,6 +32,7 @@ struct journal {
     struct db db;
     const struct blobs *blobs;
     struct ballast ballast;
+    struct check *check;       /* stopped when it keeps the log from starting again */
     void (*notify)(void *arg); /* a job or a backup is over */
     void *notify_arg;
 
@@ -44,6 +46,8 @@ struct journal {
     int log_pages;     /* in the write-ahead log since its last complete checkpoint */
     uint64_t room_at;  /* when to look for room again if the ballast is missing: uv_hrtime() */
     struct buf broken; /* why no commit is possible any more */
+    struct keys_walk keys;
+    uint64_t keys_at; /* when the walk over the keys goes on: uv_hrtime() */
 };
 
 /* Takes the connection over, which nobody else may use from now on. `log_pages`: as found. */

@@ -29,6 +29,10 @@
                    " VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                                       \
     X(KEY_PUT, "INSERT INTO keys (key, task, digest, result, at_ms) VALUES (?1, ?2, ?3, ?4, ?5)"             \
                " ON CONFLICT (key) DO NOTHING")                                                              \
+    /* A stretch of those without a task: its end, and what is too old in it. */                             \
+    X(KEYS_END, "SELECT max(key) FROM (SELECT key FROM keys WHERE task IS NULL AND key > ?1"                 \
+                " ORDER BY key LIMIT ?2)")                                                                   \
+    X(KEYS_DELETE, "DELETE FROM keys WHERE task IS NULL AND key > ?1 AND key <= ?2 AND at_ms < ?3")          \
     X(META_PUT, "INSERT INTO meta (name, value) VALUES (?1, ?2)"                                             \
                 " ON CONFLICT (name) DO UPDATE SET value = excluded.value")                                  \
                                                                                                              \

@@ -3,6 +3,8 @@
 #include "daemon/store/journal.h"
 #include "daemon/store/store.h"
 
+#include <stdatomic.h>
+
 struct store {
     int folder;       /* the state folder */
     struct db reader; /* of the loop's thread */
@@ -15,9 +17,26 @@ struct store {
     bool committing;
     store_done_cb *done;
     void *done_arg;
-    struct list backups; /* struct store_backup, not reported yet */
+    struct list backups; /* struct store_backup, not reported yet; the first is under way */
+
+    char *path;         /* of the database */
+    struct check check; /* one at a time, on a thread of its own */
+    struct list checks; /* struct store_check, not reported yet */
+    size_t checking_n;  /* the first so many are answered by the check under way; 0: there is none */
+    uv_thread_t check_thread;
+    bool check_runs; /* it is there to be joined */
+    atomic_bool check_over;
+    int check_status;
+    struct buf check_error;
 };
 
+void store_hold_loop(struct store *s);
+/* For asides.c: what threads other than the journal's have ended is reported; at the end, that it will not.
+ */
+void store_asides_init(struct store *s);
+void store_asides_report(struct store *s);
+void store_asides_stop(struct store *s); /* before the journal ends */
+void store_asides_free(struct store *s);
 /* Logs what a read failed with and returns it. */
 int store_read_failed(struct store *s, const char *what);
 /* The number of a task; STORE_E_NONE. */

@@ -13,22 +13,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct store_backup {
-    struct list node;
-    struct journal_backup work;
-    store_backup_cb *done;
-    void *arg;
-};
-
 static void store_notify(void *arg)
 {
     uv_async_send(&((struct store *)arg)->async);
 }
 
 /* The loop is kept alive by what is under way, not by the store as such. */
-static void store_hold_loop(struct store *s)
+void store_hold_loop(struct store *s)
 {
-    if (s->committing || !list_empty(&s->backups))
+    if (s->committing || !list_empty(&s->backups) || !list_empty(&s->checks))
         uv_ref((uv_handle_t *)&s->async);
     else
         uv_unref((uv_handle_t *)&s->async);
@@ -50,36 +43,13 @@ static void store_report_commit(struct store *s)
     s->done(s->done_arg, s->job.status, batch, buf_cstr(&error));
 }
 
-static void store_backup_free(struct store_backup *b)
-{
-    list_remove(&b->node);
-    buf_free(&b->work.error);
-    mem_free(b->work.path);
-    mem_free(b);
-}
-
-/* They end in the order in which they began. */
-static bool store_report_backup(struct store *s)
-{
-    if (s->closed || list_empty(&s->backups))
-        return false;
-    struct store_backup *b = LIST_ENTRY(s->backups.next, struct store_backup, node);
-    if (!journal_backup_over(&s->journal, &b->work))
-        return false;
-    list_remove(&b->node);
-    store_hold_loop(s);
-    b->done(b->arg, b->work.status, buf_cstr(&b->work.error));
-    store_backup_free(b);
-    return true;
-}
-
 static void store_report_cb(uv_async_t *async)
 {
     struct store *s = async->data;
     if (!s->closed)
         store_report_commit(s);
-    while (store_report_backup(s))
-        ;
+    if (!s->closed) /* by what that has called */
+        store_asides_report(s);
 }
 
 /* ---- opening ---- */
@@ -148,6 +118,7 @@ static int store_open_all(struct store *s, const char *dir, struct buf *error)
 {
     CLEANUP(buf_free) struct buf path = {0};
     buf_printf(&path, "%s/agentd.db", dir);
+    s->path = mem_strdup(buf_cstr(&path));
     int status = store_open_folder(s, dir, error);
     if (!status)
         status = store_make_file(s->folder, error);
@@ -167,6 +138,9 @@ static void store_free(struct store *s)
     if (s->folder >= 0)
         close(s->folder);
     buf_free(&s->job.error);
+    buf_free(&s->check_error);
+    check_destroy(&s->check);
+    mem_free(s->path);
     mem_free(s);
 }
 
@@ -179,6 +153,7 @@ static void store_start(struct store *s, uv_loop_t *loop)
     store_hold_loop(s);
     ballast_open(&s->journal.ballast, s->folder);
     s->journal.blobs = &s->blobs;
+    s->journal.check = &s->check;
     s->journal.notify = store_notify;
     s->journal.notify_arg = s;
     s->journal.log_pages = store_log_pages(s);
@@ -194,7 +169,7 @@ int store_open(const char *dir, uv_loop_t *loop, struct store **ret, struct buf 
     }
     struct store *s = MEM_NEW(struct store);
     s->folder = s->blobs.folder = -1;
-    list_init(&s->backups);
+    store_asides_init(s);
     int status = store_open_all(s, dir, error);
     if (status) {
         store_free(s);
@@ -213,12 +188,12 @@ static void store_closed_cb(uv_handle_t *async)
 void store_close(struct store *s)
 {
     s->closed = true;
+    store_asides_stop(s);
     db_close(&s->reader); /* first, so that the last checkpoint is alone */
     journal_stop(&s->journal);
     if (s->committing)
         store_batch_free(s->job.batch);
-    while (!list_empty(&s->backups))
-        store_backup_free(LIST_ENTRY(s->backups.next, struct store_backup, node));
+    store_asides_free(s);
     uv_close((uv_handle_t *)&s->async, store_closed_cb);
 }
 
@@ -259,15 +234,4 @@ int store_commit_wait(struct store *s, struct store_batch *batch, struct buf *er
 bool store_disk_low(const struct store *s)
 {
     return atomic_load(&s->journal.ballast.missing);
-}
-
-void store_backup(struct store *s, const char *path, store_backup_cb *done, void *arg)
-{
-    struct store_backup *b = MEM_NEW(struct store_backup);
-    b->done = done;
-    b->arg = arg;
-    b->work.path = mem_strdup(path);
-    list_append(&s->backups, &b->node);
-    store_hold_loop(s);
-    journal_submit_backup(&s->journal, &b->work);
 }

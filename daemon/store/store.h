@@ -26,14 +26,17 @@ enum {
     STORE_E_FOREIGN = 4, /* not a database of agentd, or damaged */
     STORE_E_NONE = 5,    /* no such row */
     STORE_E_AMBIGUOUS = 6,
+    STORE_E_STOPPED = 7, /* ended before its end: the store is closing, or too busy */
 };
 
 /* Opens (and creates, and migrates) `dir`/agentd.db and starts the journal thread. The caller holds the lock
  * of the state folder. Sets PRAGMAs as DESIGN says; refuses a newer schema with STORE_E_NEWER. Before a
  * migration of an existing database it makes a copy of it beside it. */
 int store_open(const char *dir, uv_loop_t *loop, struct store **ret, struct buf *error);
-/* Waits for the batch that is under way, checkpoints, closes. No callback is called any more. The loop has to
- * turn once more for the last of its memory to go. Not from within a callback of a walk. */
+/* Waits for the batch that is under way, checkpoints, closes. Backups and checks that are under way are told
+ * STORE_E_STOPPED at once (from within this: they must not call the store); no other callback is called any
+ * more. The loop has to turn once more for the last of its memory to go. Not from within a callback of a
+ * walk. */
 void store_close(struct store *s);
 
 /* ---- writing: everything in a batch is committed in one transaction ---- */
@@ -129,11 +132,14 @@ int store_context_read(struct store *s, const char *task, int64_t epoch, struct 
 /* The answer to a key, or STORE_E_NONE. */
 int store_key_find(struct store *s, const char *key, struct buf *ret_digest, struct buf *ret_result);
 
-/* Makes a consistent copy at `path` (sqlite3_backup on the journal thread, in slices), synced and renamed in
- * place. Whole in one file: content that is in files is taken back into its rows. A failure says nothing
- * about the journal. */
+/* Makes a consistent copy at `path`, one at a time: its pages on the journal thread, in slices between
+ * commits; the rest, and a check of the copy, on a thread of its own. Synced and renamed in place; an
+ * existing file is refused, and a failure leaves nothing there. Whole in one file: content that is in files
+ * is taken back into its rows. A failure says nothing about the journal. */
 typedef void store_backup_cb(void *arg, int status, const char *error);
 void store_backup(struct store *s, const char *path, store_backup_cb *done, void *arg);
-/* PRAGMA quick_check, and whether each file that a row names is there; 0 or STORE_E_FOREIGN with the first
- * finding. Takes seconds on a large database. */
-int store_check(struct store *s, struct buf *error);
+/* PRAGMA quick_check, and whether each file that a row names is there, on a thread of its own; 0, or
+ * STORE_E_FOREIGN with the first finding, or STORE_E_STOPPED if it gave way to a journal that grew too long
+ * meanwhile. Takes seconds on a large database. */
+typedef void store_check_cb(void *arg, int status, const char *error);
+void store_check(struct store *s, store_check_cb *done, void *arg);

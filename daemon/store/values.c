@@ -1,4 +1,4 @@
-/* Single values, and the checks. */
+/* Single values. */
 #include "daemon/base/log.h"
 #include "daemon/store/state.h"
 
@@ -47,43 +47,4 @@ int store_key_find(struct store *s, const char *key, struct buf *ret_digest, str
     return rc == SQLITE_ROW    ? 0
            : rc == SQLITE_DONE ? STORE_E_NONE
                                : store_read_failed(s, "cannot read a key");
-}
-
-static int check_pages(struct store *s, struct buf *error)
-{
-    CLEANUP_QUERY *q = db_query(&s->reader, QUERY_CHECK);
-    if (!q || sqlite3_step(q) != SQLITE_ROW) {
-        db_explain(&s->reader, "cannot check the database", error);
-        return STORE_E_FOREIGN;
-    }
-    struct str finding = db_column(q, 0);
-    if (str_eqz(finding, "ok"))
-        return 0;
-    buf_printf(error, "the database is damaged: %.*s", STR_ARG(finding));
-    return STORE_E_FOREIGN;
-}
-
-static int check_blobs(struct store *s, struct buf *error)
-{
-    CLEANUP_QUERY *q = db_query(&s->reader, QUERY_BLOBS);
-    int rc = q ? sqlite3_step(q) : SQLITE_ERROR;
-    for (; rc == SQLITE_ROW; rc = sqlite3_step(q)) {
-        struct str hash = db_column(q, 1);
-        if (hash.n == BLOB_HASH_SIZE &&
-            blobs_present(&s->blobs, (const uint8_t *)hash.p, sqlite3_column_int64(q, 2)))
-            continue;
-        buf_printf(error, "the content of %.*s is missing from the folder blobs, or has another length",
-                   STR_ARG(db_column(q, 0)));
-        return STORE_E_FOREIGN;
-    }
-    if (rc == SQLITE_DONE)
-        return 0;
-    db_explain(&s->reader, "cannot check the database", error);
-    return STORE_E_FOREIGN;
-}
-
-int store_check(struct store *s, struct buf *error)
-{
-    int status = check_pages(s, error);
-    return status ? status : check_blobs(s, error);
 }

@@ -92,6 +92,29 @@ void box_commit_ok(struct box *b, struct store_batch *batch)
     assert_int_equal(status, 0);
 }
 
+struct check_end {
+    int calls, status;
+    struct buf *error;
+};
+
+static void check_ended(void *arg, int status, const char *error)
+{
+    struct check_end *end = arg;
+    end->calls++;
+    end->status = status;
+    buf_clear(end->error);
+    buf_puts(end->error, error);
+}
+
+int box_check(struct box *b)
+{
+    struct check_end end = {.error = &b->error};
+    store_check(b->store, check_ended, &end);
+    uv_run(&b->loop, UV_RUN_DEFAULT);
+    assert_int_equal(end.calls, 1);
+    return end.status;
+}
+
 void put_task(struct store_batch *batch, const char *id, int64_t seq, int64_t created_ms)
 {
     struct store_task row = {.id = id,

@@ -1,6 +1,8 @@
 /* The store's content outside of SQLite: large bodies in files; and its copies. */
 #include "test_store.h"
 
+#include "daemon/store/check.h"
+
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -97,7 +99,7 @@ void large_content_is_in_files(void **state)
     box_close(&b);
     assert_int_equal(box_open(&b), 0);
     check_large(b.store, LARGE);
-    assert_int_equal(store_check(b.store, &b.error), 0);
+    assert_int_equal(box_check(&b), 0);
     box_free(&b);
 }
 
@@ -141,9 +143,9 @@ void a_damaged_file_is_noticed(void **state)
     assert_int_equal(store_events_after(b.store, A, 0, 10, 1 << 24, any_event, &n), 0);
     assert_int_equal(n, 3);
 
-    assert_int_equal(store_check(b.store, &b.error), 0);
+    assert_int_equal(box_check(&b), 0);
     assert_int_equal(unlink(path), 0);
-    assert_int_equal(store_check(b.store, &b.error), STORE_E_FOREIGN);
+    assert_int_equal(box_check(&b), STORE_E_FOREIGN);
     assert_non_null(strstr(buf_cstr(&b.error), "event 2"));
     box_free(&b);
 }
@@ -162,6 +164,17 @@ static void backup_ended(void *arg, int status, const char *error)
     end->status = status;
     buf_clear(&end->error);
     buf_puts(&end->error, error);
+}
+
+/* No file of a copy that is not finished. */
+static void expect_no_partial(const struct box *b)
+{
+    struct dirent *entry;
+    DIR *dir = opendir(b->dir);
+    assert_non_null(dir);
+    while ((entry = readdir(dir)))
+        assert_null(strstr(entry->d_name, ".partial"));
+    closedir(dir);
 }
 
 static void move_into(struct box *from, struct box *to)
@@ -188,14 +201,14 @@ void a_backup_is_one_whole_file(void **state)
     assert_int_equal(end.status, 0);
     assert_int_equal(stat(buf_cstr(&path), &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
-    assert_int_equal(access(box_path(&b, "copy.partial"), F_OK), -1);
+    expect_no_partial(&b);
     assert_int_equal(access(box_path(&b, "copy-wal"), F_OK), -1);
 
     move_into(&b, &restored); /* without the folder of files: it needs none */
     assert_int_equal(box_open(&restored), 0);
     check_large(restored.store, LARGE);
     assert_int_equal(blob_files(&restored, NULL, 0), 0);
-    assert_int_equal(store_check(restored.store, &restored.error), 0);
+    assert_int_equal(box_check(&restored), 0);
     check_large(b.store, LARGE); /* the live one still has its files */
     assert_int_equal(blob_files(&b, NULL, 0), 2);
     buf_free(&end.error);
@@ -256,7 +269,7 @@ void a_backup_is_made_between_commits(void **state)
     assert_true(busy.committed_in_backup > 1);
     move_into(&b, &restored);
     assert_int_equal(box_open(&restored), 0);
-    assert_int_equal(store_check(restored.store, &restored.error), 0);
+    assert_int_equal(box_check(&restored), 0);
     int64_t copied = count_events(restored.store, A);
     assert_true(copied <= count_events(b.store, A));
     assert_int_equal(store_pos_last(restored.store), copied);
@@ -288,15 +301,98 @@ void a_backup_that_fails_leaves_nothing(void **state)
     assert_int_equal(end.calls, 2);
     assert_int_equal(end.status, STORE_E_FOREIGN);
     assert_int_equal(access(buf_cstr(&path), F_OK), -1);
-    assert_int_equal(access(box_path(&b, "copy.partial"), F_OK), -1);
+    expect_no_partial(&b);
 
     struct store_batch *batch = store_batch_new(); /* the journal goes on */
     put_event(batch, 4, A, 4);
     box_commit_ok(&b, batch);
     store_backup(b.store, buf_cstr(&path), backup_ended, &end);
-    box_close(&b); /* while it is under way: dropped, and not reported any more */
-    assert_int_equal(end.calls, 2);
-    assert_int_equal(access(box_path(&b, "copy.partial"), F_OK), -1);
+    box_close(&b); /* while it is under way: dropped, and told so */
+    assert_int_equal(end.calls, 3);
+    assert_int_equal(end.status, STORE_E_STOPPED);
+    expect_no_partial(&b);
     buf_free(&end.error);
+    box_free(&b);
+}
+
+void a_backup_replaces_no_file(void **state)
+{
+    (void)state;
+    struct box b;
+    struct stat st;
+    struct backup_end end = {0};
+    CLEANUP(buf_free) struct buf path = {0};
+    box_new(&b);
+    box_commit_ok(&b, large_batch(1000));
+    buf_puts(&path, box_path(&b, "copy"));
+    FILE *f = fopen(buf_cstr(&path), "w");
+    assert_non_null(f);
+    fputs("mine", f);
+    fclose(f);
+    store_backup(b.store, buf_cstr(&path), backup_ended, &end);
+    uv_run(&b.loop, UV_RUN_DEFAULT);
+    assert_int_equal(end.status, STORE_E_IO);
+    assert_non_null(strstr(buf_cstr(&end.error), "exists already"));
+    assert_int_equal(stat(buf_cstr(&path), &st), 0);
+    assert_int_equal(st.st_size, 4);
+
+    assert_int_equal(unlink(buf_cstr(&path)), 0);
+    store_backup(b.store, buf_cstr(&path), backup_ended,
+                 &end); /* two of one name: the second finds the first */
+    store_backup(b.store, buf_cstr(&path), backup_ended, &end);
+    uv_run(&b.loop, UV_RUN_DEFAULT);
+    assert_int_equal(end.calls, 3);
+    assert_int_equal(end.status, STORE_E_IO);
+    assert_int_equal(stat(buf_cstr(&path), &st), 0);
+    assert_true(st.st_size > 4096);
+    expect_no_partial(&b);
+    buf_free(&end.error);
+    box_free(&b);
+}
+
+/* ---- checks ---- */
+
+/* Several at once, and commits meanwhile; those that are under way at the end are told. */
+void checks_do_not_hold_the_loop_up(void **state)
+{
+    (void)state;
+    struct box b;
+    struct backup_end end = {0};
+    box_new(&b);
+    box_commit_ok(&b, large_batch(1000));
+    for (int i = 0; i < 3; i++)
+        store_check(b.store, backup_ended, &end);
+    assert_int_equal(end.calls, 0);
+    struct store_batch *batch = store_batch_new();
+    put_event(batch, 4, A, 4);
+    box_commit_ok(&b, batch);
+    assert_int_equal(end.calls, 3);
+    assert_int_equal(end.status, 0);
+    for (int i = 0; i < 3; i++)
+        store_check(b.store, backup_ended, &end);
+    box_close(&b);
+    assert_int_equal(end.calls, 6);
+    buf_free(&end.error);
+    box_free(&b);
+}
+
+/* One that is stopped says neither that the database is whole nor that it is not. */
+void a_check_gives_way(void **state)
+{
+    (void)state;
+    struct box b;
+    struct check check;
+    check_init(&check);
+    box_new(&b);
+    box_commit_ok(&b, large_batch(1000));
+    const char *path = box_path(&b, "agentd.db");
+    assert_int_equal(check_run(&check, path, NULL, &b.error), 0);
+    check_stop(&check);
+    assert_int_equal(check_run(&check, path, NULL, &b.error), STORE_E_STOPPED);
+    check_stop_wait(&check);
+    check_reset(&check);
+    buf_clear(&b.error);
+    assert_int_equal(check_run(&check, path, NULL, &b.error), 0);
+    check_destroy(&check);
     box_free(&b);
 }

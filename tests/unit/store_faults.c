@@ -4,6 +4,7 @@
 
 #include "fault_vfs.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -54,11 +55,11 @@ static int seq_of(void *arg, const struct store_task *row)
 }
 
 /* How many whole batches are there; that nothing of another one is. */
-static int64_t check_whole(struct store *s)
+static int64_t check_whole(struct box *b)
 {
+    struct store *s = b->store;
     CLEANUP(buf_free) struct buf last = {0};
     CLEANUP(buf_free) struct buf prompt = {0};
-    CLEANUP(buf_free) struct buf error = {0};
     int64_t events = count_events(s, A), seq = 0;
     assert_int_equal(events % EVENTS_PER_BATCH, 0);
     int64_t n = events / EVENTS_PER_BATCH;
@@ -74,7 +75,7 @@ static int64_t check_whole(struct store *s)
     }
     assert_int_equal(commas, n > 1 ? n - 2 : 0);
     assert_int_equal(large, n / 5 * 200000);
-    assert_int_equal(store_check(s, &error), 0);
+    assert_int_equal(box_check(b), 0);
     return n;
 }
 
@@ -100,7 +101,7 @@ static bool full_at(long nth, bool forever)
     int status = box_commit(&b, numbered(3), &batch);
     if (status && forever) {
         assert_int_equal(status, STORE_E_FULL);
-        assert_int_equal(check_whole(b.store), 2);
+        assert_int_equal(check_whole(&b), 2);
         status = box_commit(&b, batch, &batch); /* still full */
         assert_int_equal(status, STORE_E_FULL);
     }
@@ -109,14 +110,14 @@ static bool full_at(long nth, bool forever)
         assert_int_equal(status, STORE_E_FULL);
         assert_true(fired);
         assert_non_null(strstr(buf_cstr(&b.error), "full"));
-        assert_int_equal(check_whole(b.store), 2);
+        assert_int_equal(check_whole(&b), 2);
         box_commit_ok(&b, batch);
     }
-    assert_int_equal(check_whole(b.store), 3);
+    assert_int_equal(check_whole(&b), 3);
     box_commit_ok(&b, numbered(4));
     box_close(&b);
     assert_int_equal(box_open(&b), 0);
-    assert_int_equal(check_whole(b.store), 4);
+    assert_int_equal(check_whole(&b), 4);
     box_free(&b);
     return fired;
 }
@@ -150,10 +151,10 @@ static bool fails_at(enum fault_call call, long nth, bool forever)
         assert_non_null(strstr(buf_cstr(&b.error), "SQLite"));
     box_close(&b);
     assert_int_equal(box_open(&b), 0);
-    int64_t n = check_whole(b.store);
+    int64_t n = check_whole(&b);
     assert_true(fired ? n == 2 || n == 3 : n == 3);
     box_commit_ok(&b, numbered(n + 1));
-    assert_int_equal(check_whole(b.store), n + 1);
+    assert_int_equal(check_whole(&b), n + 1);
     box_free(&b);
     return fired;
 }
@@ -231,7 +232,7 @@ void a_checkpoint_that_fails_loses_nothing(void **state)
         }
         box_close(&b);
         assert_int_equal(box_open(&b), 0);
-        assert_int_equal(check_whole(b.store), n);
+        assert_int_equal(check_whole(&b), n);
         box_commit_ok(&b, numbered(n + 1));
         box_free(&b);
     }
@@ -335,7 +336,7 @@ void a_killed_writer_loses_nothing_acknowledged(void **state)
         fclose(f);
         assert_true(WIFSIGNALED(wait_child(pid)));
         assert_int_equal(box_open(&b), 0);
-        whole = check_whole(b.store);
+        whole = check_whole(&b);
         assert_true(whole == seen || whole == seen + 1);
         box_close(&b);
     }
@@ -360,11 +361,11 @@ static void check_failpoint(const char *failpoint, int64_t acknowledged, int64_t
     int status = wait_child(pid);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     assert_int_equal(box_open(&b), 0);
-    assert_int_equal(check_whole(b.store), whole);
+    assert_int_equal(check_whole(&b), whole);
     assert_int_equal(access(box_path(&b, "blobs/partial"), F_OK), -1);
     for (int64_t n = whole + 1; n <= 6; n++) /* goes on over what the dead one left */
         box_commit_ok(&b, numbered(n));
-    assert_int_equal(check_whole(b.store), whole > 6 ? whole : 6);
+    assert_int_equal(check_whole(&b), whole > 6 ? whole : 6);
     box_free(&b);
 }
 #endif
@@ -392,6 +393,63 @@ static int64_t room_of(const char *path)
     struct stat st;
     return stat(path, &st) < 0 ? 0 : st.st_blocks * 512;
 }
+
+/* ---- backups ---- */
+
+struct backup_end {
+    struct buf *error;
+    int status;
+};
+
+static void backup_ended(void *arg, int status, const char *error)
+{
+    struct backup_end *end = arg;
+    end->status = status;
+    buf_clear(end->error);
+    buf_puts(end->error, error);
+}
+
+static int box_backup(struct box *b)
+{
+    struct backup_end end = {.error = &b->error, .status = -1};
+    store_backup(b->store, box_path(b, "copy"), backup_ended, &end);
+    uv_run(&b->loop, UV_RUN_DEFAULT);
+    return end.status;
+}
+
+static void expect_no_copy(const struct box *b)
+{
+    struct dirent *entry;
+    DIR *dir = opendir(b->dir);
+    assert_non_null(dir);
+    while ((entry = readdir(dir)))
+        assert_int_not_equal(strncmp(entry->d_name, "copy", 4), 0);
+    closedir(dir);
+}
+
+/* At each of its writes in turn. */
+void a_backup_without_room_leaves_nothing(void **state)
+{
+    (void)state;
+    struct box b;
+    bool fired = true;
+    box_numbered(&b, 6); /* with content that goes back into its row */
+    for (long nth = 1; fired; nth += nth < 30 ? 1 : 7) {
+        fault_vfs_arm(FAULT_WRITE, nth, SQLITE_FULL, true);
+        int status = box_backup(&b);
+        fired = fault_vfs_disarm();
+        assert_int_equal(status, fired ? STORE_E_FULL : 0);
+        if (fired)
+            expect_no_copy(&b);
+        if (fired)
+            assert_non_null(strstr(buf_cstr(&b.error), "full"));
+    }
+    box_commit_ok(&b, numbered(7)); /* what happened to them is no matter of the journal */
+    assert_int_equal(check_whole(&b), 7);
+    box_free(&b);
+}
+
+/* ---- a small disk ---- */
 
 static bool mount_small(const char *dir)
 {
@@ -428,12 +486,16 @@ static void small_disk(struct box *b)
     assert_int_equal(status, STORE_E_FULL);
     assert_true(store_disk_low(b->store));
     assert_int_equal(room_of(box_path(b, "agentd.ballast")), 0);
-    assert_int_equal(check_whole(b->store), n - 1);
+    assert_int_equal(check_whole(b), n - 1);
     box_commit_ok(b, batch); /* the same one, in the room of the reserve */
     for (int i = 0; i < 5; i++)
         box_commit_ok(b, numbered(++n));
-    assert_int_equal(check_whole(b->store), n);
+    assert_int_equal(check_whole(b), n);
     assert_true(store_disk_low(b->store));
+    fill_disk(box_path(b, "filler"));
+    assert_int_equal(box_backup(b), STORE_E_FULL);
+    assert_non_null(strstr(buf_cstr(&b->error), "are free there")); /* not begun */
+    expect_no_copy(b);
 
     assert_int_equal(unlink(box_path(b, "filler")), 0);
     while (store_disk_low(b->store)) /* the journal looks every two seconds, whether or not there is work */
@@ -442,7 +504,7 @@ static void small_disk(struct box *b)
     box_commit_ok(b, numbered(++n));
     box_close(b);
     assert_int_equal(box_open(b), 0);
-    assert_int_equal(check_whole(b->store), n);
+    assert_int_equal(check_whole(b), n);
     box_close(b);
 }
 

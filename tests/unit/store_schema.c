@@ -268,7 +268,7 @@ void damage_is_found_by_the_check(void **state)
     for (int64_t seq = 1; seq <= 3000; seq++)
         put_event(batch, seq, A, seq);
     box_commit_ok(&b, batch);
-    assert_int_equal(store_check(b.store, &b.error), 0);
+    assert_int_equal(box_check(&b), 0);
     box_close(&b);
     int fd = open(box_path(&b, "agentd.db"), O_WRONLY | O_CLOEXEC);
     off_t end = lseek(fd, 0, SEEK_END);
@@ -276,7 +276,7 @@ void damage_is_found_by_the_check(void **state)
         assert_int_equal(pwrite(fd, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, page * 4096), 8);
     close(fd);
     assert_int_equal(box_open(&b), 0);
-    assert_int_equal(store_check(b.store, &b.error), STORE_E_FOREIGN);
+    assert_int_equal(box_check(&b), STORE_E_FOREIGN);
     assert_non_null(strstr(buf_cstr(&b.error), "damaged"));
     box_free(&b);
 }

@@ -554,6 +554,8 @@ static void test_doctor(void **state)
 {
     (void)state;
     struct answer *answer = ask(METHOD_DAEMON_DOCTOR, "{}");
+    assert_false(answer->answered); /* the loop is free while the database is read */
+    uv_run(&box.loop, UV_RUN_DEFAULT);
     const json_t *checks = json_object_get(answer->result, "checks");
     named(checks, "state folder");
     expect_finding(checks, "lock", false, "not locked");

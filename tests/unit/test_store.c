@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define A "t01aaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -136,7 +137,7 @@ void rows_survive_a_reopen(void **state)
     box_close(&b);
     assert_int_equal(box_open(&b), 0);
     check_everything(b.store);
-    assert_int_equal(store_check(b.store, &b.error), 0);
+    assert_int_equal(box_check(&b), 0);
     assert_int_equal(stat(box_path(&b, "agentd.db"), &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
     assert_int_equal(stat(box_path(&b, "agentd.ballast"), &st), 0);
@@ -216,6 +217,56 @@ void the_first_answer_to_a_key_stays(void **state)
     store_batch_meta(batch, "boot", STR("one"));
     box_commit_ok(&b, batch);
     check_everything(b.store);
+    box_free(&b);
+}
+
+static bool key_there(struct store *s, const char *key)
+{
+    CLEANUP(buf_free) struct buf digest = {0}, result = {0};
+    int status = store_key_find(s, key, &digest, &result);
+    assert_true(status == 0 || status == STORE_E_NONE);
+    return status == 0;
+}
+
+/* Those of more than one step: 600 old ones and as many of yesterday, and old ones of a task. */
+static struct store_batch *keys_of_all_ages(int64_t now_ms)
+{
+    const int64_t day_ms = 24 * 3600 * 1000LL;
+    struct store_batch *batch = store_batch_new();
+    put_task(batch, A, 1, 1);
+    for (int i = 0; i < 600; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "old-%03d", i);
+        store_batch_key(batch, key, NULL, STR("d"), STR("r"), now_ms - 8 * day_ms);
+        snprintf(key, sizeof key, "new-%03d", i);
+        store_batch_key(batch, key, NULL, STR("d"), STR("r"), now_ms - 6 * day_ms);
+        snprintf(key, sizeof key, "task-%03d", i);
+        store_batch_key(batch, key, A, STR("d"), STR("r"), now_ms - 800 * day_ms);
+    }
+    return batch;
+}
+
+void old_keys_without_a_task_are_forgotten(void **state)
+{
+    (void)state;
+    struct box b;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    box_new(&b);
+    box_commit_ok(&b, keys_of_all_ages((int64_t)now.tv_sec * 1000));
+    box_close(&b);
+    assert_int_equal(box_open(&b), 0);
+    while (key_there(b.store, "old-599")) /* the last of the walk; it goes on while nothing else is done */
+        usleep(10000);
+    for (int i = 0; i < 600; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "old-%03d", i);
+        assert_false(key_there(b.store, key));
+        snprintf(key, sizeof key, "new-%03d", i);
+        assert_true(key_there(b.store, key));
+        snprintf(key, sizeof key, "task-%03d", i);
+        assert_true(key_there(b.store, key));
+    }
     box_free(&b);
 }
 

@@ -36,6 +36,8 @@ void box_commit_ok(struct box *b, struct store_batch *batch);
 void put_task(struct store_batch *batch, const char *id, int64_t seq, int64_t created_ms);
 /* An event {"seq":N,"task":"ID"}. */
 void put_event(struct store_batch *batch, int64_t pos, const char *id, int64_t seq);
+/* store_check(), waited for; its error in b->error. */
+int box_check(struct box *b);
 struct str bytes_of(char fill, size_t n); /* n equal bytes; lives until the next call */
 
 /* How many events the task has, checked to be 1, 2, 3 ... without a gap, each with its own text. */
@@ -63,6 +65,11 @@ int64_t count_events(struct store *s, const char *id);
     X(a_backup_is_one_whole_file)                                                                            \
     X(a_backup_is_made_between_commits)                                                                      \
     X(a_backup_that_fails_leaves_nothing)                                                                    \
+    X(a_backup_replaces_no_file)                                                                             \
+    X(a_backup_without_room_leaves_nothing)                                                                  \
+    X(checks_do_not_hold_the_loop_up)                                                                        \
+    X(a_check_gives_way)                                                                                     \
+    X(old_keys_without_a_task_are_forgotten)                                                                 \
     X(connections_are_set_up_as_designed)                                                                    \
     X(a_newer_database_is_refused)                                                                           \
     X(a_foreign_database_is_refused)                                                                         \
