@@ -103,6 +103,15 @@ static void transfer_over(struct model_transfer *t)
 
 /* ---- the two ends ---- */
 
+/* How many bytes of the key a message ends with that was cut within it. */
+static size_t key_cut(struct str message, const char *key, size_t key_n)
+{
+    size_t n = message.n < key_n ? message.n : key_n;
+    while (n >= MESSAGE_KEY_MIN && memcmp(message.p + message.n - n, key, n) != 0)
+        n--;
+    return n >= MESSAGE_KEY_MIN ? n : 0;
+}
+
 /* Some servers repeat the key that they refuse. */
 static void put_without_key(struct buf *b, struct str message, const char *key)
 {
@@ -114,7 +123,11 @@ static void put_without_key(struct buf *b, struct str message, const char *key)
         buf_puts(b, "[key]");
         message = str_n(found + key_n, message.n - before - key_n);
     }
-    buf_str(b, message);
+    bool cut = message.n > 3 && memcmp(message.p + message.n - 3, "...", 3) == 0;
+    size_t end = message.n - (cut ? 3 : 0), half = cut ? key_cut(str_n(message.p, end), key ? key : "", key_n) : 0;
+    buf_put(b, message.p, end - half);
+    buf_puts(b, half ? "[key]" : "");
+    buf_put(b, message.p + end, message.n - end);
 }
 
 static void transfer_fail(struct model_transfer *t, const struct fault *fault)

@@ -246,6 +246,22 @@ static void check_fault(struct str answer, enum model_fault fault, int64_t retry
     assert_int_equal(e.retry_after_ms, retry_after_ms);
 }
 
+/* A message is cut at 1000 bytes: what is left of a key there is no more to be read than a whole one. */
+static void test_key_at_the_cut(void **state)
+{
+    (void)state;
+    struct buf answer = {0};
+    buf_puts(&answer, "HTTP/1.1 401 No\r\nContent-Type: text/plain\r\n\r\n");
+    for (int i = 0; i < 980; i++)
+        buf_putc(&answer, 'x');
+    buf_puts(&answer, KEY " is wrong");
+    struct ending e = play(buf_view(&answer), PEER_CLOSE, NULL);
+    assert_int_equal(e.fault, MODEL_FAULT_CREDENTIALS);
+    assert_null(strstr(e.message, "sk-s"));
+    assert_non_null(strstr(e.message, "xxx[key]..."));
+    buf_free(&answer);
+}
+
 static void test_statuses(void **state)
 {
     (void)state;
@@ -471,6 +487,7 @@ int main(void)
         cmocka_unit_test(test_stream_and_reuse),
         cmocka_unit_test(test_no_key_and_a_large_body),
         cmocka_unit_test(test_statuses),
+        cmocka_unit_test(test_key_at_the_cut),
         cmocka_unit_test(test_retry_after_as_a_date),
         cmocka_unit_test(test_good_status_without_a_stream),
         cmocka_unit_test(test_cut),
