@@ -37,6 +37,8 @@
 #define EXEC_FAILED 127
 #define WATCH_MS 1000 /* between two looks at the state folder, during a back-off */
 #define POST_NAME "supervisor"
+#define POST_MS 2000 /* that another who has come is to stay before we go */
+#define POST_LOOK_MS 50
 #define READY_FD 3 /* the other end of the caller's pipe; nobody listens there once the caller has gone */
 #define READY_FD_TEXT "3"
 
@@ -193,6 +195,25 @@ static int open_log(const char *log)
     return rc;
 }
 
+/* ---- waiting ---- */
+
+/* Waits for a signal of `set`, at most so long. The signal, or 0 when the time is up. */
+static int wait_signal(const sigset_t *set, int64_t timeout_ms)
+{
+    int64_t until = now_ms() + timeout_ms;
+    for (;;) {
+        int64_t left = until - now_ms();
+        if (left <= 0)
+            return 0;
+        int sig = sigtimedwait(set, NULL,
+                               &(struct timespec){.tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000});
+        if (sig > 0)
+            return sig;
+        if (errno != EAGAIN && errno != EINTR)
+            return 0;
+    }
+}
+
 /* ---- the state folder ---- */
 
 static void put_post_path(const struct supervisor *s, char ret[PATH_MAX])
@@ -214,12 +235,9 @@ static pid_t post_holder(const struct supervisor *s)
 }
 
 /* The newest supervisor starts the daemon; those before it find another's number here, and go. */
-static void take_post(struct supervisor *s)
+static void take_post(const struct supervisor *s)
 {
     char path[PATH_MAX];
-    if (!s->watch)
-        return;
-    s->old_mark = lifecycle_stopped(s->watch);
     put_post_path(s, path);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0600);
     if (fd < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
@@ -238,18 +256,40 @@ static void leave_post(const struct supervisor *s)
     unlink(path);
 }
 
+static bool other_has_post(const struct supervisor *s)
+{
+    pid_t holder = post_holder(s);
+    return holder != 0 && holder != getpid();
+}
+
+/* Another may have come while our daemon lived, and be on its way out, as its own daemon was locked out: then it leaves its post in a
+ * moment, and nobody but us would start anything again. */
+static bool relieved(const struct supervisor *s, const sigset_t *set)
+{
+    if (!other_has_post(s))
+        return false;
+    log_info("agentd-supervise: another supervisor has come");
+    for (int64_t until = now_ms() + POST_MS; now_ms() < until && other_has_post(s);) {
+        int sig = wait_signal(set, POST_LOOK_MS);
+        if (sig == SIGTERM || sig == SIGINT)
+            return true;
+    }
+    if (other_has_post(s))
+        return true;
+    log_info("agentd-supervise: it has gone again");
+    take_post(s);
+    return false;
+}
+
 /* Whether the daemon is to stay down, or is another supervisor's affair. */
-static bool dismissed(struct supervisor *s)
+static bool dismissed(struct supervisor *s, const sigset_t *set)
 {
     if (!s->watch)
         return false;
     s->old_mark = s->old_mark && lifecycle_stopped(s->watch);
-    if (lifecycle_stopped(s->watch) && !s->old_mark)
-        log_info("agentd-supervise: agentd was stopped; it is not started again");
-    else if (post_holder(s) != 0 && post_holder(s) != getpid())
-        log_info("agentd-supervise: another supervisor has come");
-    else
-        return false;
+    if (!lifecycle_stopped(s->watch) || s->old_mark)
+        return relieved(s, set);
+    log_info("agentd-supervise: agentd was stopped; it is not started again");
     return true;
 }
 
@@ -282,23 +322,6 @@ static int start(struct supervisor *s)
     if (s->child < 0)
         log_error("agentd-supervise: fork: %s", strerror(errno));
     return s->child < 0 ? -1 : 0;
-}
-
-/* Waits for a signal of `set`, at most so long. The signal, or 0 when the time is up. */
-static int wait_signal(const sigset_t *set, int64_t timeout_ms)
-{
-    int64_t until = now_ms() + timeout_ms;
-    for (;;) {
-        int64_t left = until - now_ms();
-        if (left <= 0)
-            return 0;
-        int sig = sigtimedwait(set, NULL,
-                               &(struct timespec){.tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000});
-        if (sig > 0)
-            return sig;
-        if (errno != EAGAIN && errno != EINTR)
-            return 0;
-    }
 }
 
 /* Until the daemon has ended; its status as waitpid() gives it. */
@@ -354,12 +377,12 @@ static int supervise(struct supervisor *s, const sigset_t *set)
             return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
         int64_t delay_ms = next_delay(s, status);
         say_end(status, delay_ms);
-        bool dismissal = dismissed(s);
+        bool dismissal = dismissed(s, set);
         for (int64_t until = now_ms() + delay_ms; delay_ms > 0 && !dismissal; delay_ms = until - now_ms()) {
             int sig = wait_signal(set, delay_ms < WATCH_MS ? delay_ms : WATCH_MS);
             if (sig == SIGTERM || sig == SIGINT)
                 return LIFECYCLE_EXIT_OK;
-            dismissal = dismissed(s);
+            dismissal = dismissed(s, set);
         }
         if (dismissal)
             return LIFECYCLE_EXIT_OK;
@@ -391,7 +414,9 @@ static _Noreturn void background(struct supervisor *s, int ready_fd)
     dup2(ready_fd, READY_FD);
     fcntl(READY_FD, F_SETFD, FD_CLOEXEC);
     close_range(READY_FD + 1, ~0U, 0);
-    take_post(s);
+    s->old_mark = s->watch && lifecycle_stopped(s->watch);
+    if (s->watch)
+        take_post(s);
     int status = supervise(s, &set);
     leave_post(s);
     unsigned char word[2] = {'0', (unsigned char)status};

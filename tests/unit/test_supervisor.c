@@ -406,6 +406,22 @@ static void test_log_of_a_long_life_is_bounded(void **state)
     close(fd);
 }
 
+/* Another supervisor came, and went because its daemon was locked out by ours, which ended meanwhile: somebody has to stay. */
+static void test_other_that_goes(void **state)
+{
+    struct folder *f = *state;
+    write_script(f, SAY_START SERVE "[ -e said.1 ] && rm said.1 && exit 0; : >said.1\n"
+                                    "sleep 1000 & echo $! >supervisor\n"
+                                    "(until grep -q 'another supervisor' log; do :; done; rm supervisor; kill $!) >/dev/null 2>&1 &\n"
+                                    "exit 74");
+    const char *const argv[] = {SUPERVISE, "--agentd", f->agentd, "--log", f->log, "--watch", f->root, "--", NULL};
+    assert_int_equal(supervise(f, argv), 0);
+    struct started first = next_start(f);
+    struct started second = next_start(f);
+    assert_int_equal(second.supervisor, first.supervisor);
+    assert_int_equal(await_end(second.supervisor), 0);
+}
+
 static void test_refused(void **state)
 {
     struct folder *f = *state;
@@ -437,6 +453,7 @@ int main(void)
         TEST(test_surroundings),
         TEST(test_log_is_bounded),
         TEST(test_log_of_a_long_life_is_bounded),
+        TEST(test_other_that_goes),
         TEST(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
