@@ -55,6 +55,18 @@ static bool item_kind(struct str item, enum part_kind *ret)
     return true;
 }
 
+/* What is no object would stand in every later request, and be refused each time. */
+static bool is_object(struct str item)
+{
+    return item.n > 0 && item.p[0] == '{';
+}
+
+static bool is_of_kind(const struct part *part, struct str item)
+{
+    enum part_kind kind = part->kind;
+    return item_kind(item, &kind) == part->shown && kind == part->kind;
+}
+
 static struct part *part_find(struct provider_parser *p, struct str data, struct str id)
 {
     int64_t index = wire_int(json_find(data, "output_index"), -1);
@@ -188,15 +200,13 @@ static enum provider_event on_item_added(struct provider_parser *p, struct str d
 static enum provider_event on_item_done(struct provider_parser *p, struct str data)
 {
     struct str item = json_find(data, "item");
-    if (item.n == 0 || item.p[0] != '{')
+    if (!is_object(item))
         return malformed(p, "an item that is no object");
     struct buf id = {0};
     wire_put_string(&id, json_find(item, "id"));
     struct part *part = part_find(p, data, buf_view(&id));
     buf_free(&id);
-    enum part_kind kind = PART_MESSAGE;
-    bool shown = item_kind(item, &kind);
-    if (!part || part->done || part->shown != shown || (shown && part->kind != kind))
+    if (!part || part->done || !is_of_kind(part, item))
         part = part_add_item(p, wire_int(json_find(data, "output_index"), -1), item);
     return part ? item_done(p, part, item) : malformed(p, "too many items");
 }
@@ -258,13 +268,15 @@ static enum provider_event fill_from_output(struct provider_parser *p, struct st
     bool none = p->parts.n == 0;
     int64_t index = 0;
     for (size_t state = 0; wire_each(output, &state, &item); index++) {
+        if (!is_object(item))
+            continue;
         struct buf id = {0};
         wire_put_string(&id, json_find(item, "id"));
         struct part *part = parts_find(&p->parts, index, buf_view(&id));
         buf_free(&id);
         if (!part && none && !(part = part_add_item(p, index, item)))
             return malformed(p, "too many items");
-        if (!part)
+        if (!part || !is_of_kind(part, item))
             continue;
         if (!part->done && item_done(p, part, item) == PROVIDER_FAILED)
             return PROVIDER_FAILED;
