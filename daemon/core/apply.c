@@ -141,6 +141,13 @@ static void apply_step_started(const struct change *ch)
     set_activity(t, text, STR_NONE);
 }
 
+/* A provider may say any number. */
+static void add_up(int64_t *to, int64_t n)
+{
+    if (__builtin_add_overflow(*to, n, to))
+        *to = INT64_MAX;
+}
+
 static void apply_retry(const struct change *ch)
 {
     struct task *t = ch->task;
@@ -152,22 +159,26 @@ static void apply_retry(const struct change *ch)
         task_set_text(&t->waiting_detail, ch->event->step_retry.reason);
     }
     if (ch->fact->spent)
-        t->usage.uncertain_usd += task_attempt_cost_max(t);
+        add_up(&t->usage.uncertain_usd, task_attempt_cost_max(t));
     set_activity(t, "asks the model again: ", ch->event->step_retry.reason);
+}
+
+static void add_usage(struct proto_usage *to, const struct proto_usage *u)
+{
+    add_up(&to->input_tokens, u->input_tokens);
+    add_up(&to->cached_input_tokens, u->cached_input_tokens);
+    add_up(&to->output_tokens, u->output_tokens);
+    add_up(&to->reasoning_tokens, u->reasoning_tokens);
+    add_up(&to->cost_usd, u->cost_usd);
+    add_up(&to->uncertain_usd, u->uncertain_usd);
 }
 
 static void apply_step_ended(const struct change *ch)
 {
     struct task *t = ch->task;
-    const struct proto_usage *u = &ch->event->step_ended.usage;
     t->phase = PHASE_NEXT;
     t->failures = 0;
-    t->usage.input_tokens += u->input_tokens;
-    t->usage.cached_input_tokens += u->cached_input_tokens;
-    t->usage.output_tokens += u->output_tokens;
-    t->usage.reasoning_tokens += u->reasoning_tokens;
-    t->usage.cost_usd += u->cost_usd;
-    t->usage.uncertain_usd += u->uncertain_usd;
+    add_usage(&t->usage, &ch->event->step_ended.usage);
 }
 
 static void apply_message(struct task *t, const struct event_message *e, int64_t item)
