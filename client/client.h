@@ -21,6 +21,7 @@ struct client {
 };
 
 int cmd_attach(struct client *c);
+int cmd_backup(struct client *c);
 int cmd_cancel(struct client *c);
 int cmd_config_check(struct client *c);
 int cmd_daemon_restart(struct client *c);

@@ -34,6 +34,7 @@ static const struct {
     {"config check", cmd_config_check},
     {"models", cmd_models},
     {"doctor", cmd_doctor},
+    {"backup", cmd_backup},
 };
 
 static void interrupt(int signal_number)

@@ -204,7 +204,24 @@ static struct str keep(struct buf *b, struct str s)
     return s.p ? buf_view(b) : STR_NONE;
 }
 
-static void probe_run(struct daemon *d, const struct task *t, const struct run *r, struct probes *all)
+/* The database is a backup that was put here: its runs have left nothing in this state folder, and that says nothing. */
+static bool is_copy(struct daemon *d)
+{
+    CLEANUP(buf_free) struct buf copy = {0};
+    return store_meta(d->store, STORE_META_COPY, &copy) == 0 && str_eqz(buf_view(&copy), "yes");
+}
+
+static void doubt_copied(struct recover_probe *probe)
+{
+    probe->probe = RUN_PROBE_ENDED;
+    probe->exit = (struct run_exit){
+        .outcome = RUN_OUTCOME_IN_DOUBT,
+        .detail = STR("agentd was restored from a backup that was made before this had ended: whether it ran, and how it ended, "
+                      "is not known"),
+    };
+}
+
+static void probe_run(struct daemon *d, const struct task *t, const struct run *r, bool copy, struct probes *all)
 {
     char name[24];
     world_run_name(r->n, name);
@@ -213,6 +230,8 @@ static void probe_run(struct daemon *d, const struct task *t, const struct run *
     *probe = (struct recover_probe){.run = r->n};
     bool this_boot = strcmp(r->boot_id, d->now_cached.boot_id) == 0;
     probe->probe = runs_probe(d->runs, t->id, name, this_boot, &probe->exit);
+    if (copy && probe->probe == RUN_PROBE_NOT_STARTED)
+        doubt_copied(probe);
     all->n++;
     if (probe->probe != RUN_PROBE_ENDED)
         return;
@@ -226,7 +245,7 @@ static void probe_run(struct daemon *d, const struct task *t, const struct run *
     probe->output.image_data = STR_NONE;
 }
 
-static void recover_task(struct daemon *d, const struct task *t, enum previous_end end)
+static void recover_task(struct daemon *d, const struct task *t, enum previous_end end, bool copy)
 {
     size_t cap = (size_t)t->runs_open + 1;
     struct probes all = {.p = mem_alloc(cap * sizeof *all.p), .texts = mem_alloc(cap * 2 * sizeof *all.texts)};
@@ -234,7 +253,7 @@ static void recover_task(struct daemon *d, const struct task *t, enum previous_e
     LIST_EACH(r, (struct list *)&t->runs, struct run, node)
     {
         if (!r->ended)
-            probe_run(d, t, r, &all);
+            probe_run(d, t, r, copy, &all);
     }
     FAILPOINT("world.recover_task");
     struct input in = {.kind = INPUT_RECOVER, .task = t->id};
@@ -251,15 +270,18 @@ static void recover_task(struct daemon *d, const struct task *t, enum previous_e
 int world_recover(struct daemon *d, struct buf *error)
 {
     enum previous_end end = previous_end(d);
+    bool copy = is_copy(d);
     if (store_tasks_live(d->store, live_cb, d) != 0) {
         buf_puts(error, "the tasks cannot be read from the database");
         return -1;
     }
     const struct task *t;
     LIST_EACH(t, core_tasks(d->core), struct task, node)
-        recover_task(d, t, end);
+        recover_task(d, t, end, copy);
     store_batch_meta(d->world->rows, "boot_id", str_of(d->now_cached.boot_id));
     store_batch_meta(d->world->rows, "stopped", STR("no"));
+    if (copy)
+        store_batch_meta(d->world->rows, STORE_META_COPY, STR("no"));
     pump_dirty(d->pump);
     pump_tick(d->pump);
     world_turn(d);

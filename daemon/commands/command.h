@@ -24,6 +24,7 @@ void command_task_events(const struct command *c, const struct params_task_event
 void command_daemon_status(const struct command *c);
 void command_daemon_shutdown(const struct command *c, const struct params_daemon_shutdown *params);
 void command_daemon_doctor(const struct command *c);
+void command_daemon_backup(const struct command *c, const struct params_daemon_backup *params);
 void command_models_list(const struct command *c);
 void command_rpc_describe(const struct command *c);
 

@@ -38,6 +38,9 @@ static void dispatch(const struct command *c, const void *params)
     case METHOD_DAEMON_DOCTOR:
         command_daemon_doctor(c);
         return;
+    case METHOD_DAEMON_BACKUP:
+        command_daemon_backup(c, params);
+        return;
     case METHOD_MODELS_LIST:
         command_models_list(c);
         return;

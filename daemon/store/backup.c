@@ -196,6 +196,17 @@ static int backup_inline(struct backup *b, const struct blobs *blobs, const char
     return status ? backup_failed(b, error) : 0;
 }
 
+/* Who starts on it must know that what stood beside the database is not there. */
+static int backup_mark(struct backup *b, struct buf *error)
+{
+    CLEANUP_QUERY *q = db_query(&b->copy, QUERY_META_PUT);
+    if (q)
+        db_bind_str(q, 1, STR(STORE_META_COPY));
+    if (q)
+        db_bind_blob(q, 2, STR("yes"));
+    return q && db_run(&b->copy, q) == 0 ? 0 : backup_failed(b, error);
+}
+
 static int backup_rows(struct backup *b, const struct blobs *blobs, struct check *check, bool events,
                        struct buf *error)
 {
@@ -266,6 +277,8 @@ static int backup_name(struct backup *b, struct buf *error)
 int backup_finish(struct backup *b, const struct blobs *blobs, struct check *check, struct buf *error)
 {
     int status = backup_detach(b, error);
+    if (!status && blobs)
+        status = backup_mark(b, error);
     if (!status && blobs)
         status = backup_rows(b, blobs, check, true, error);
     if (!status && blobs)

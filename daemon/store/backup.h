@@ -15,8 +15,8 @@ struct backup;
 int backup_begin(struct db *source, const char *path, bool replace, struct backup **ret, struct buf *error);
 /* One slice of a few milliseconds; *ret_over once all pages are copied. */
 int backup_slice(struct backup *b, bool *ret_over, struct buf *error);
-/* Once they are: all the rest. `blobs` NULL: content stays in files. `check` NULL: the copy is not checked;
- * else it also serves to stop this. */
+/* Once they are: all the rest. `blobs` NULL: content stays in files, and the copy is not marked as one.
+ * `check` NULL: the copy is not checked; else it also serves to stop this. */
 int backup_finish(struct backup *b, const struct blobs *blobs, struct check *check, struct buf *error);
 /* Drops what is not finished. */
 void backup_free(struct backup *b);

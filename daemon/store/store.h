@@ -69,6 +69,7 @@ void store_batch_task(struct store_batch *b, const struct store_task *row);
 void store_batch_key(struct store_batch *b, const char *key, const char *task, struct str digest,
                      struct str result, int64_t at_ms);
 /* A named value of the daemon itself (last boot id, clean stop ...). */
+#define STORE_META_COPY "copy" /* "yes" in a backup, until whoever starts on it puts something else */
 void store_batch_meta(struct store_batch *b, const char *name, struct str value);
 
 /* Commits on the journal thread; `done` is called on the loop thread with 0, STORE_E_FULL or STORE_E_IO.

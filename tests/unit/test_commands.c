@@ -268,7 +268,7 @@ static void test_create_refusals(void **state)
     refuse(file.p, "", RPC_WORKSPACE_INVALID, "not a folder");
     refuse(box.workspace, ",\"model\":\"fourth\"", RPC_MODEL_UNKNOWN, "main, second, third");
     refuse(box.workspace, ",\"model\":\"third\"", RPC_CREDENTIALS_MISSING, "TEST_COMMANDS_UNSET");
-    refuse(box.workspace, ",\"policy\":\"strict\"", RPC_POLICY_UNKNOWN, "open");
+    refuse(box.workspace, ",\"policy\":\"strict\"", RPC_POLICY_UNKNOWN, "strict");
     refuse(box.workspace, ",\"env\":[]", RPC_INVALID_PARAMS, "env");
     box.config.model = NULL;
     box.config.advice = (char *)"set THIS";
