@@ -30,13 +30,7 @@ class Seen:
     def fetch(self, client):
         for task in self.load.tasks:
             self.journals[task] = client.journal(task)
-        self.listed, after = {}, None
-        while True:
-            page = client.call("task/list", all=True, **({"after": after} if after else {}))
-            self.listed.update((t["id"], t) for t in page["tasks"])
-            after = page["next"]
-            if not after:
-                return
+        self.listed = {t["id"] for t in self.load.listed(client)}
 
     def of(self, task, kind):
         return [e for e in self.journals[task] if e["kind"] == kind]
@@ -245,6 +239,7 @@ def lives(events, deaths):
 
 @rule("a task with something in flight gets one `recovered` after each death, first of all, that says what became of it")
 def recovered(s):
+    wrote = {life for events in s.journals.values() for life, written in enumerate(lives(events, s.d.deaths)) if written}
     for task, events in s.journals.items():
         state = InFlight()
         for life, written in enumerate(lives(events, s.d.deaths)):
@@ -255,18 +250,26 @@ def recovered(s):
             if written and wanted and written[0]["kind"] != "recovered":
                 yield f"{task} seq {written[0]['seq']}: {state.must()} was in flight, and no recovered followed"
             if written and written[0]["kind"] == "recovered":
-                yield from judge(task, state, written)
+                yield from judge(task, state, written, previous_ends(life, wrote, s.d.stops))
             for e in written:
                 state.take(e)
+
+
+def previous_ends(life, wrote, stops):
+    """A life that died before its first commit has left nothing: then the end of the one before it is told."""
+    death = life - 1
+    while death > 0 and death not in wrote and death not in stops:
+        death -= 1
+    return ("crash", "stop") if death in stops else ("crash",)
 
 
 ALLOWED = {"model": {"resent"}, "run": {"ended", "reattached", "started"}, "input": {"resent"}}
 
 
-def judge(task, state, written):
+def judge(task, state, written, ends):
     e = written[0]
     missing, surplus = state.differs(e["in_flight"])
-    if missing or surplus or e["previous_end"] != "crash":
+    if missing or surplus or e["previous_end"] not in ends:
         yield f"{task} seq {e['seq']}: lacks {missing}, invents {surplus}, {e['previous_end']}"
     for f in e["in_flight"]:
         if f["became"] not in ALLOWED[f["what"]]:
@@ -288,8 +291,8 @@ def completed(s):
 
 @rule("each task that was acknowledged is there, and no other")
 def tasks(s):
-    if set(s.listed) != set(s.load.tasks):
-        yield f"only listed {set(s.listed) - set(s.load.tasks)}, only acknowledged {set(s.load.tasks) - set(s.listed)}"
+    if s.listed != set(s.load.tasks):
+        yield f"only listed {s.listed - set(s.load.tasks)}, only acknowledged {set(s.load.tasks) - s.listed}"
 
 
 @rule("clients: no answer, frame or thread went wrong")

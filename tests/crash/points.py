@@ -28,8 +28,13 @@ def of_runner():
     return [n for n in named() if RUNNER.match(n)]
 
 
+# An orderly stop copies the log back for sure; under load that is rare.
+AT_STOP = {"store.after_checkpoint"}
+
+
 def moments(seed, kills, supervised):
-    """("failpoint", "name:nth") | ("after", seconds) | ("supervised", seconds), `kills` of them."""
+    """(how, failpoint or None, seconds), `kills` of them; how: failpoint | after (so many seconds) | stop (told to stop after so many
+    seconds, dead at the failpoint or a moment later) | supervised."""
     rng = random.Random(seed)
     names, plan = [], []
     for i in range(kills - supervised):
@@ -38,8 +43,11 @@ def moments(seed, kills, supervised):
                 names = of_daemon()
                 rng.shuffle(names)
             name = names.pop()
-            plan.append(("failpoint", f"{name}:{rng.randint(1, OFTEN.get(name, 2))}"))
+            point = f"{name}:{1 if name in AT_STOP else rng.randint(1, OFTEN.get(name, 2))}"
+            plan.append(("stop" if name in AT_STOP else "failpoint", point, rng.uniform(0.05, 0.4)))
+        elif rng.random() < 0.1:
+            plan.append(("stop", None, rng.uniform(0.05, 0.4)))
         else:
             # A third of them while it is starting.
-            plan.append(("after", rng.uniform(0.0, 0.04) if rng.random() < 0.33 else rng.uniform(0.03, 0.5)))
-    return plan + [("supervised", rng.uniform(0.1, 0.5)) for _ in range(supervised)]
+            plan.append(("after", None, rng.uniform(0.0, 0.04) if rng.random() < 0.33 else rng.uniform(0.03, 0.5)))
+    return plan + [("supervised", None, rng.uniform(0.1, 0.5)) for _ in range(supervised)]
