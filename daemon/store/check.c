@@ -110,6 +110,6 @@ int check_run(struct check *c, const char *path, const struct blobs *blobs, stru
     if (!check_stopped(c))
         return status ? STORE_E_FOREIGN : 0;
     buf_clear(error); /* what an interrupted check says about pages that it has not seen means nothing */
-    buf_puts(error, "the check was ended before its end");
+    buf_puts(error, "it gave way to what is being written");
     return STORE_E_STOPPED;
 }
