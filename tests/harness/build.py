@@ -83,7 +83,8 @@ def threads(report, env):
 
 
 PROGRAMS = ["daemon/agentd", "daemon/runner/agentd-runner", "daemon/runner/agentd-tool", "daemon/rehearsal/agentd-rehearsal",
-            "daemon/supervisor/agentd-supervise", "client/agentctl", "tests/bench/bench-relay", "tests/bench/bench-floor"]
+            "daemon/supervisor/agentd-supervise", "client/agentctl", "tests/bench/bench-relay", "tests/bench/bench-floor",
+            "tests/bench/bench-fill"]
 
 
 def release(report, env, folder="build-bench"):
