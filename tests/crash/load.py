@@ -339,7 +339,8 @@ class Load:
             worker.join(timeout_s)
         try:
             with Client(self.d.socket, problems=self.d.problems) as client:
-                poll(lambda: self.live() == 0 and all(t["state"] == "completed" for t in self.listed(client)), timeout_s, "the end of every task")
+                poll(lambda: self.live() == 0 and all(t["state"] == "completed" for t in self.listed(client)), timeout_s,
+                     "the end of every task")
                 seqs = {t["id"]: t["seq"] for t in self.listed(client)}
             for watching in self.watching:
                 poll(lambda: not watching.everything or all(watching.last.get(t, 0) >= n for t, n in seqs.items()), 30, "the last event")
