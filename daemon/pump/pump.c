@@ -4,6 +4,7 @@
  * publications) is kept in the order in which it came, in the batch that holds its facts. */
 #include "daemon/pump/pump.h"
 
+#include "daemon/base/failpoint.h"
 #include "daemon/base/map.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/plan.h"
@@ -415,11 +416,13 @@ void pump_committed(struct pump *p)
         done.events[i].task = done.event_tasks[i];
     if (done.events_n)
         p->world.published(p->world.ctx, done.events, done.events_n);
+    FAILPOINT("pump.published");
     for (size_t i = 0; i < done.releases_n; i++) {
         struct release *r = &done.releases[i];
         switch (r->kind) {
         case RELEASE_AFTER:
             r->fn(r->arg);
+            FAILPOINT("pump.replied");
             break;
         case RELEASE_START:
             p->world.effect_start(p->world.ctx, r->task, &r->effect);
