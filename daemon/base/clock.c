@@ -28,6 +28,15 @@ int64_t clock_deadline_left(const struct clock_deadline *d, const struct clock_n
     return left > 0 ? left : 0;
 }
 
+void clock_deadline_adopt(struct clock_deadline *d, const struct clock_now *now)
+{
+    if (!clock_deadline_set(d) || strcmp(d->boot_id, now->boot_id) == 0)
+        return;
+    int64_t delay_ms = d->delay_ms;
+    *d = clock_deadline_in(now, clock_deadline_left(d, now));
+    d->delay_ms = delay_ms;
+}
+
 /* Days since 1970 <-> civil date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms". */
 static void civil_from_days(int64_t z, int64_t *y, int *m, int *d)
 {

@@ -111,6 +111,16 @@ void core_input_written(struct core *c, const char *task, int64_t n)
         buf_free(&call->input);
 }
 
+void core_adopt(struct core *c, const char *task, const struct clock_now *now)
+{
+    struct task *t = map_get(&c->by_id, str_of(task));
+    clock_deadline_adopt(&t->retry_at, now);
+    clock_deadline_adopt(&t->idle_at, now);
+    struct call *call;
+    LIST_EACH(call, &t->calls, struct call, node)
+        clock_deadline_adopt(&call->yield_at, now);
+}
+
 const struct task *core_admissible(const struct core *c)
 {
     if (c->queued_n == 0 || c->running_n >= c->limits.tasks_running_max)

@@ -324,6 +324,8 @@ enum rpc_error pump_input(struct pump *p, struct input *input, struct outcome *r
     enum rpc_error result = RPC_OK;
     if (t)
         complete_input(p, t, input);
+    if (t && input->kind == INPUT_RECOVER)
+        core_adopt(p->core, t->id, &now);
     if (t && input->kind == INPUT_RUN_GONE) {
         run_gone(p, &now, t, input->run_gone.run);
         return RPC_OK;

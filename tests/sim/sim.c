@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #define FAULTY_MS 3600000 /* an hour of faults, then calm until all rests */
+#define REST_MS (30 * 86400000LL)
 #define ACTIONS_MAX 400000
 
 uint64_t sim_random(struct sim *s)
@@ -248,6 +249,8 @@ static void run(struct sim *s)
         s->now_ms = a.at_ms;
         if (!s->calm && s->now_ms > FAULTY_MS)
             calm_down(s);
+        if (s->now_ms > REST_MS)
+            sim_fail(s, "something still waits after a month");
         act(s, &a);
         pump_flush(s->pump);
         check_step(s);

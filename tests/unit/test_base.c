@@ -192,6 +192,10 @@ static void test_deadlines(void **state)
     assert_int_equal(clock_deadline_left(&d, &next), 200);
     next.wall_ms = 500; /* and it may have been years ahead before: no duration grows */
     assert_int_equal(clock_deadline_left(&d, &next), 700);
+    /* Taken over, it counts boot time, whatever the wall clock says now. */
+    clock_deadline_adopt(&d, &next);
+    next.boot_ms += 300;
+    assert_int_equal(clock_deadline_left(&d, &next), 400);
 }
 
 static void test_pack(void **state)
