@@ -1,9 +1,5 @@
 /* Real runners under a real loop: what a tool sees, what becomes of its output and its end, and what a daemon that comes later finds. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "runs_box.h"
 
 #include "daemon/base/mem.h"
 #include "daemon/base/pack.h"
@@ -23,253 +19,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define GUARD_MS 30000
-#define TURN_MS 5
-
-/* Unique among all that run at this time: what is left of a dead run is found by this name. */
-static char task_id[32];
-
-struct seen {
-    char run[16];
-    int ended, gone, inputs_ok, inputs_bad;
-    struct run_exit exit;
-    char detail[512];
-    char error[256];
-    int64_t total;
-};
-
-struct box {
-    uv_loop_t loop;
-    uv_timer_t guard;
-    struct runs *runs;
-    struct limits limits;
-    char dir[PATH_MAX], work[PATH_MAX];
-    struct seen seen[32];
-    uint64_t until_ms;
-    bool late;
-};
-
-/* ---- the daemon's part ---- */
-
-static struct seen *seen_of(struct box *b, const char *run)
-{
-    for (size_t i = 0; i < 32; i++) {
-        if (!b->seen[i].run[0])
-            snprintf(b->seen[i].run, sizeof b->seen[i].run, "%s", run);
-        if (strcmp(b->seen[i].run, run) == 0)
-            return &b->seen[i];
-    }
-    fail();
-    return NULL;
-}
-
-static void ended_cb(void *arg, const char *task, const char *run, const struct run_exit *e)
-{
-    struct seen *s = seen_of(arg, run);
-    assert_string_equal(task, task_id);
-    s->ended++;
-    s->exit = *e;
-    snprintf(s->detail, sizeof s->detail, "%.*s", STR_ARG(e->detail));
-}
-
-static void gone_cb(void *arg, const char *task, const char *run)
-{
-    (void)task;
-    struct seen *s = seen_of(arg, run);
-    assert_int_equal(s->gone++, 0);
-}
-
-static void output_cb(void *arg, const char *task, const char *run, int64_t total)
-{
-    (void)task;
-    struct seen *s = seen_of(arg, run);
-    assert_true(total >= s->total);
-    s->total = total;
-}
-
-static void input_done_cb(void *arg, const char *task, const char *run, const char *call, bool ok, const char *error)
-{
-    (void)task;
-    (void)call;
-    struct seen *s = seen_of(arg, run);
-    if (ok)
-        s->inputs_ok++;
-    else
-        s->inputs_bad++;
-    snprintf(s->error, sizeof s->error, "%s", error ? error : "");
-}
-
-/* It also ends a turn of the loop whose own timers have made the condition true before it went to wait. */
-static void guard_cb(uv_timer_t *timer)
-{
-    struct box *b = timer->data;
-    b->late = uv_now(&b->loop) > b->until_ms;
-}
-
-static void daemon_up(struct box *b)
-{
-    b->runs = runs_new(&(struct runs_config){
-        .loop = &b->loop,
-        .dir = b->dir,
-        .runner_path = RUNNER,
-        .tool_path = TOOL,
-        .limits = &b->limits,
-        .callbacks = {ended_cb, gone_cb, output_cb, input_done_cb},
-        .arg = b,
-    });
-}
-
-static void daemon_down(struct box *b)
-{
-    runs_free(b->runs);
-    b->runs = NULL;
-    uv_unref((uv_handle_t *)&b->guard);
-    uv_run(&b->loop, UV_RUN_DEFAULT); /* returns when every handle of theirs is closed */
-    uv_ref((uv_handle_t *)&b->guard);
-}
-
-#define WAIT(b, condition)                                                                                   \
-    do {                                                                                                     \
-        while (!(condition)) {                                                                               \
-            if ((b)->late)                                                                                   \
-                fail_msg("waited too long for: %s", #condition);                                             \
-            uv_run(&(b)->loop, UV_RUN_ONCE);                                                                 \
-        }                                                                                                    \
-    } while (0)
-
-static void box_open(struct box *b, const char *below)
-{
-    memset(b, 0, sizeof *b);
-    b->limits = limits_default();
-    b->limits.kill_grace_ms = 100;
-    char top[] = "/tmp/agentd-runs-XXXXXX";
-    assert_non_null(mkdtemp(top));
-    snprintf(b->work, sizeof b->work, "%s/work", top);
-    assert_int_equal(mkdir(b->work, 0700), 0);
-    snprintf(b->dir, sizeof b->dir, "%s/runs%s", top, below);
-    for (char *slash = b->dir + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = 0;
-        mkdir(b->dir, 0700);
-        *slash = '/';
-    }
-    assert_int_equal(mkdir(b->dir, 0700), 0);
-    uv_loop_init(&b->loop);
-    uv_timer_init(&b->loop, &b->guard);
-    b->guard.data = b;
-    b->until_ms = uv_now(&b->loop) + GUARD_MS;
-    uv_timer_start(&b->guard, guard_cb, TURN_MS, TURN_MS);
-    daemon_up(b);
-}
-
-static int setup(void **state)
-{
-    struct box *b = calloc(1, sizeof *b);
-    box_open(b, "");
-    *state = b;
-    return 0;
-}
-
-/* The kernel moves a path length limit of sockets (108 bytes) in the way of everybody; not of ours. */
-static int setup_long(void **state)
-{
-    struct box *b = calloc(1, sizeof *b);
-    char below[301] = "";
-    for (size_t i = 0; i < 300; i += 50)
-        snprintf(below + i, sizeof below - i, "/%049d", 7);
-    box_open(b, below);
-    *state = b;
-    return 0;
-}
-
-static int remove_cb(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
-static int teardown(void **state)
-{
-    struct box *b = *state;
-    for (size_t i = 0; i < 32 && b->seen[i].run[0]; i++)
-        runs_kill(b->runs, task_id, b->seen[i].run);
-    for (size_t i = 0; i < 32 && b->seen[i].run[0]; i++)
-        while (!b->seen[i].gone && !b->late)
-            uv_run(&b->loop, UV_RUN_ONCE);
-    assert_false(b->late);
-    daemon_down(b);
-    uv_close((uv_handle_t *)&b->guard, NULL);
-    uv_run(&b->loop, UV_RUN_DEFAULT);
-    assert_int_equal(uv_loop_close(&b->loop), 0); /* no handle is left behind */
-    *strrchr(b->work, '/') = 0;
-    nftw(b->work, remove_cb, 16, FTW_DEPTH | FTW_PHYS);
-    free(b);
-    return 0;
-}
-
-/* ---- helpers ---- */
-
-static const char *const plain_env[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C", NULL};
-
-static struct seen *start_program(struct box *b, const char *run, enum run_program program, struct str payload, bool tty)
-{
-    struct run_start s = {.task = task_id, .run = run, .program = program, .payload = payload,
-                          .workdir = str_of(b->work), .tty = tty, .env = plain_env};
-    struct seen *seen = seen_of(b, run);
-    runs_start(b->runs, &s);
-    assert_int_equal(seen->ended, 0); /* never from inside of the call */
-    return seen;
-}
-
-static struct seen *start(struct box *b, const char *run, const char *command)
-{
-    return start_program(b, run, RUN_PROGRAM_SHELL, str_of(command), false);
-}
-
-static void read_file(const char *path, struct buf *ret)
-{
-    assert_int_equal(record_read_file(AT_FDCWD, path, 1 << 28, ret), 0);
-}
-
-static char *path_of(const struct box *b, const char *run, const char *file)
-{
-    static char path[PATH_MAX + 64];
-    snprintf(path, sizeof path, "%s/%s/%s/%s", b->dir, task_id, run, file);
-    return path;
-}
-
-/* The output from the start; lives until the next call. */
-static const char *output_of(struct box *b, const char *run)
-{
-    static struct buf scratch;
-    struct run_output o;
-    runs_collect(b->runs, task_id, run, 0, 100000, false, &scratch, &o);
-    return buf_cstr(&scratch);
-}
-
-static bool wrote(struct box *b, const char *run, const char *text)
-{
-    return strstr(output_of(b, run), text) != NULL;
-}
-
-static void write_file(const char *path, struct str bytes)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_true(fd >= 0);
-    assert_int_equal(record_write_all(fd, bytes), 0);
-    close(fd);
-}
-
-static pid_t runner_pid(const struct box *b, const char *run)
-{
-    CLEANUP(buf_free) struct buf bytes = {0};
-    struct run_mark mark;
-    read_file(path_of(b, run, RUN_FILE_START), &bytes);
-    assert_int_equal(run_mark_get(buf_view(&bytes), &mark), 0);
-    return (pid_t)mark.pid;
-}
 
 /* ---- ends ---- */
 
@@ -330,9 +79,7 @@ static void test_no_runner(void **state)
 {
     struct box *b = *state;
     daemon_down(b);
-    b->runs = runs_new(&(struct runs_config){.loop = &b->loop, .dir = b->dir, .runner_path = "/nonexistent/runner",
-                                             .tool_path = TOOL, .limits = &b->limits,
-                                             .callbacks = {ended_cb, gone_cb, output_cb, input_done_cb}, .arg = b});
+    daemon_up_with(b, "/nonexistent/runner");
     struct seen *s = start(b, "r1", "true");
     WAIT(b, s->gone);
     assert_int_equal(s->exit.outcome, RUN_OUTCOME_NOT_STARTED);
@@ -971,7 +718,7 @@ static void test_many(void **state)
     assert_int_equal(open_descriptors(), before);
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, runs_setup, runs_teardown)
 
 int main(int argc, char **argv)
 {
@@ -1008,7 +755,7 @@ int main(int argc, char **argv)
         CASE(test_input_of_ended_run),
         CASE(test_probe_nothing),
         CASE(test_surroundings),
-        cmocka_unit_test_setup_teardown(test_long_paths, setup_long, teardown),
+        cmocka_unit_test_setup_teardown(test_long_paths, runs_setup_long, runs_teardown),
         CASE(test_long_command),
         CASE(test_patch),
         CASE(test_patch_cut_short),
