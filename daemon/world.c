@@ -301,6 +301,7 @@ static void turn_cb(uv_check_t *check)
         return;
     uv_idle_stop(&d->world->spin);
     pump_flush(d->pump);
+    world_effects_turn(d); /* behind the flush: the commit goes on meanwhile */
     evict_visitors(d);
 }
 
@@ -426,6 +427,7 @@ void world_free(struct daemon *d)
     store_batch_free(w->rows);
     batch_free(&w->batches[0]);
     batch_free(&w->batches[1]);
+    mem_free(w->effects);
     buf_free(&w->scratch);
     mem_free(w);
     d->world = NULL;

@@ -43,6 +43,12 @@ struct world_batch {
     size_t touched_n, touched_cap;
 };
 
+/* An effect that was released and waits for its turn, see world_effects_turn(). */
+struct world_effect {
+    char task[TASK_ID_SIZE];
+    struct effect effect;
+};
+
 struct world_state {
     struct daemon *d;
     struct store_batch *rows; /* of the filling batch */
@@ -54,6 +60,8 @@ struct world_state {
     uv_timer_t wake, retry;
     uv_check_t turn;
     uv_idle_t spin; /* active while something waits for the end of this turn of the loop */
+    struct world_effect *effects; /* from effects_at on, in their order */
+    size_t effects_at, effects_n, effects_cap;
     struct buf scratch;
     char visitors[WORLD_VISITORS_MAX][TASK_ID_SIZE]; /* tasks that may not need their memory after this turn */
     size_t visitors_n;
@@ -82,6 +90,8 @@ int world_recover(struct daemon *d, struct buf *error);
 
 /* world_effects.c */
 void world_effect_start(void *ctx, const char *task, const struct effect *effect);
+/* Starts some of those that wait, and asks for another turn if that was not all. */
+void world_effects_turn(struct daemon *d);
 void world_effect_cancel(void *ctx, const char *task, const struct effect *effect);
 struct str world_partial(void *ctx, const char *task);
 void world_collect(void *ctx, const struct task *t, const struct run *run, int64_t bytes_max, struct run_output *ret);

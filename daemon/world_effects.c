@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define EFFECTS_TURN_NS 2000000 /* for starts of runs, in one turn of the loop; at least one is made */
+
 void world_run_name(int64_t n, char ret[24])
 {
     snprintf(ret, 24, "r%" PRId64, n);
@@ -293,9 +295,8 @@ static void start_input(struct daemon *d, const struct task *t, const struct cal
     FAILPOINT("world.input_sent");
 }
 
-void world_effect_start(void *ctx, const char *task, const struct effect *effect)
+static void start_effect(struct daemon *d, const char *task, const struct effect *effect)
 {
-    struct daemon *d = ctx;
     const struct task *t = core_task(d->core, task);
     if (!t)
         return;
@@ -326,6 +327,57 @@ void world_effect_start(void *ctx, const char *task, const struct effect *effect
             start_input(d, t, c);
         return;
     }
+}
+
+/* ---- one after the other ----
+ *
+ * The start of a runner holds the loop up for about a millisecond (a folder, a socket, a process), and one commit can let hundreds
+ * go. What was published with it, and the next commit, must not wait for all of them: they share the loop's turns with the rest. */
+
+static void effect_later(struct world_state *w, const char *task, const struct effect *effect)
+{
+    if (w->effects_n == w->effects_cap && w->effects_at > w->effects_cap / 2) {
+        w->effects_n -= w->effects_at;
+        memmove(w->effects, w->effects + w->effects_at, w->effects_n * sizeof *w->effects);
+        w->effects_at = 0;
+    }
+    if (w->effects_n == w->effects_cap) {
+        w->effects_cap = w->effects_cap ? w->effects_cap * 2 : 16;
+        w->effects = mem_realloc(w->effects, w->effects_cap * sizeof *w->effects);
+    }
+    struct world_effect *e = &w->effects[w->effects_n++];
+    e->effect = *effect;
+    snprintf(e->task, sizeof e->task, "%s", task);
+}
+
+void world_effect_start(void *ctx, const char *task, const struct effect *effect)
+{
+    struct daemon *d = ctx;
+    struct world_state *w = d->world;
+    /* The end of a run and input to it keep their place behind its start. */
+    bool waits = effect->kind == EFFECT_RUN || (effect->kind != EFFECT_MODEL && w->effects_at < w->effects_n);
+    if (!waits) {
+        start_effect(d, task, effect);
+        return;
+    }
+    effect_later(w, task, effect);
+    world_turn(d);
+}
+
+void world_effects_turn(struct daemon *d)
+{
+    struct world_state *w = d->world;
+    uint64_t until_ns = uv_hrtime() + EFFECTS_TURN_NS;
+    while (!w->ended && w->effects_at < w->effects_n) {
+        struct world_effect next = w->effects[w->effects_at++]; /* a copy: more may be added meanwhile */
+        start_effect(d, next.task, &next.effect);
+        if (!d->stopping && uv_hrtime() >= until_ns)
+            break;
+    }
+    if (w->effects_at < w->effects_n)
+        world_turn(d);
+    else
+        w->effects_at = w->effects_n = 0;
 }
 
 void world_effect_cancel(void *ctx, const char *task, const struct effect *effect)
