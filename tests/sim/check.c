@@ -7,31 +7,98 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void check_snapshot(struct sim *s, const struct task *t)
+/* ---- at every step: the state ---- */
+
+/* The task may not be as it was; it is checked at the end of the step. */
+void check_changed(struct sim *s, const char *task)
 {
-    struct buf once = {0}, twice = {0};
-    task_snapshot(t, &once);
-    struct task *copy = task_from_snapshot(buf_view(&once));
-    if (!copy)
-        sim_fail(s, "the state of %s cannot be read back", t->id);
-    task_snapshot(copy, &twice);
-    if (!str_eq(buf_view(&once), buf_view(&twice)))
-        sim_fail(s, "the state of %s is not the same when it is read back", t->id);
-    task_free(copy);
-    buf_free(&once);
-    buf_free(&twice);
+    struct sim_task *t = journal_known(s, task);
+    if (t->changed)
+        return;
+    t->changed = true;
+    GROW(s->changed, s->changed_n, s->changed_cap);
+    s->changed[s->changed_n++] = t;
 }
 
+static uint64_t hash(struct str bytes)
+{
+    uint64_t h = 14695981039346656037u, word;
+    for (; bytes.n >= sizeof word; bytes.p += sizeof word, bytes.n -= sizeof word) {
+        memcpy(&word, bytes.p, sizeof word);
+        h = (h ^ word) * 0x9fb21c651e98df25u;
+        h ^= h >> 29;
+    }
+    for (; bytes.n > 0; bytes.p++, bytes.n--)
+        h = (h ^ (unsigned char)*bytes.p) * 1099511628211u;
+    return h;
+}
+
+static void check_invariant(struct sim *s, const struct task *t)
+{
+    const char *broken = core_invariant(s->core, t);
+    if (broken)
+        sim_fail(s, "%s: not true: %s", t->id, broken);
+}
+
+static void check_snapshot(struct sim *s, const struct task *t)
+{
+    struct str once = buf_view(&s->once);
+    struct task *copy = task_from_snapshot(once);
+    if (!copy)
+        sim_fail(s, "the state of %s cannot be read back", t->id);
+    buf_clear(&s->twice);
+    task_snapshot(copy, &s->twice);
+    if (!str_eq(once, buf_view(&s->twice)))
+        sim_fail(s, "the state of %s is not the same when it is read back", t->id);
+    task_free(copy);
+}
+
+static void check_task(struct sim *s, const struct task *t, struct sim_task *known)
+{
+    check_invariant(s, t);
+    buf_clear(&s->once);
+    task_snapshot(t, &s->once);
+    uint64_t now = hash(buf_view(&s->once));
+    if (!known->changed && now != known->hash)
+        sim_fail(s, "%s: its state changed, and nothing was said of it", t->id);
+    if (now != known->hash)
+        check_snapshot(s, t);
+    known->hash = now;
+}
+
+static void check_those_that_changed(struct sim *s)
+{
+    for (size_t i = 0; i < s->changed_n; i++) {
+        const struct task *t = core_task(s->core, s->changed[i]->id);
+        if (t)
+            check_task(s, t, s->changed[i]);
+        s->changed[i]->changed = false;
+    }
+    s->changed_n = 0;
+}
+
+/* What holds is a function of the state alone, so only what changed needs a look. That no task changes unmarked is checked, too:
+ * one at each step, and all of them before each crash. */
 void check_step(struct sim *s)
 {
+    check_those_that_changed(s);
+    int64_t n = (int64_t)core_tasks_n(s->core), left = n ? s->turn++ % n : 0;
     const struct task *t;
     LIST_EACH(t, core_tasks(s->core), struct task, node)
     {
-        const char *broken = core_invariant(s->core, t);
-        if (broken)
-            sim_fail(s, "%s: not true: %s", t->id, broken);
-        check_snapshot(s, t);
+        if (left-- > 0)
+            continue;
+        check_task(s, t, journal_known(s, t->id));
+        return;
     }
+}
+
+void check_all(struct sim *s)
+{
+    check_those_that_changed(s);
+    const struct task *t;
+    LIST_EACH(t, core_tasks(s->core), struct task, node)
+        check_task(s, t, journal_known(s, t->id));
 }
 
 /* Events leave once, in order, and only when they are durable (laws 1 and 5). */
@@ -42,10 +109,11 @@ void check_published(struct sim *s, const struct pump_event *events, size_t n)
             sim_fail(s, "event %" PRId64 " was published twice", events[i].pos);
         s->published_pos = events[i].pos;
     }
-    const struct sim_rows *d = &s->durable;
-    if (n > 0 && (d->events_n == 0 || d->events[d->events_n - 1].pos < events[n - 1].pos))
+    if (n > 0 && s->durable_pos < events[n - 1].pos)
         sim_fail(s, "event %" PRId64 " was published before it was durable", events[n - 1].pos);
 }
+
+/* ---- each event, when it becomes durable ---- */
 
 static int64_t number_in(const char *json, const char *name)
 {
@@ -53,131 +121,126 @@ static int64_t number_in(const char *json, const char *name)
     return p ? strtoll(p + strlen(name), NULL, 10) : -1;
 }
 
-static void check_sequences(struct sim *s)
+static struct sim_fact *fact_of(struct sim *s, const struct sim_event *e, enum sim_number kind)
 {
-    struct map last = {0};
-    int64_t pos = 0;
-    for (size_t i = 0; i < s->durable.events_n; i++) {
-        const struct sim_event *e = &s->durable.events[i];
-        intptr_t before = (intptr_t)map_remove(&last, str_of(e->task));
-        if (e->seq != before + 1)
-            sim_fail(s, "%s: event %" PRId64 " follows event %" PRIdPTR, e->task, e->seq, before);
-        map_put(&last, str_of(e->task), (void *)(intptr_t)e->seq);
-        if (e->pos <= pos)
-            sim_fail(s, "pos %" PRId64 " follows %" PRId64, e->pos, pos);
-        pos = e->pos;
-    }
-    map_free(&last);
+    static const char *const names[NUMBER_KINDS] = {"\"step\":", "\"call\":\"c", "\"run\":\"r", "\"steer\":\"s"};
+    int64_t n = number_in(e->json, names[kind]);
+    if (n < 1)
+        sim_fail(s, "%s: an event without its number: %s", e->task, e->json);
+    return journal_fact(s, e->task, kind, n);
 }
 
-static size_t count(const struct sim *s, const char *task, enum event_kind kind, const char *needle)
+/* A call is answered once, a run ends once, and neither before it began. */
+static void check_pair(struct sim *s, const struct sim_event *e, enum sim_number kind, bool begins)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < s->durable.events_n; i++) {
-        const struct sim_event *e = &s->durable.events[i];
-        if (e->kind == kind && strcmp(e->task, task) == 0)
-            n += strstr(e->json, needle) != NULL;
-    }
-    return n;
+    struct sim_fact *f = fact_of(s, e, kind);
+    if (begins ? f->begun++ != 0 : f->begun != 1 || f->ended++ != 0)
+        sim_fail(s, "%s: not once, or not in order: %s", e->task, e->json);
 }
 
-/* A steer that was acknowledged becomes one item, unless the task was cancelled. */
+/* Within an epoch each request begins with the whole of the one before (law 6): sizes only ever grow. */
+static void check_step_started(struct sim *s, struct sim_task *row, const struct sim_event *e)
+{
+    int64_t prefix = number_in(e->json, "\"prefix_bytes\":"), bytes = number_in(e->json, "\"request_bytes\":");
+    int64_t before = row->request_bytes;
+    if (prefix != (before ? before - 10 : 0) || bytes < before)
+        sim_fail(s, "%s: the prompt was not only appended to: %s", row->id, e->json);
+    row->request_bytes = bytes;
+    fact_of(s, e, NUMBER_STEP)->begun = 1; /* again with each attempt */
+}
+
+static void check_steer(struct sim *s, const struct sim_event *e)
+{
+    struct sim_fact *f = fact_of(s, e, NUMBER_STEER);
+    bool good = true;
+    if (e->kind == EVENT_STEER_ACCEPTED)
+        good = f->begun++ == 0;
+    else if (e->kind == EVENT_STEER_DELIVERED)
+        good = f->begun == 1 && f->ended++ == 0 && !f->waived;
+    else
+        good = f->ended == 1 && f->seen++ == 0;
+    if (!good)
+        sim_fail(s, "%s: a steer is not accepted, delivered, seen, once each: %s", e->task, e->json);
+}
+
+/* What was not delivered when its task was cancelled is cancelled with it. */
+static void waive_steers(struct sim_task *row)
+{
+    const struct sim_facts *f = &row->facts[NUMBER_STEER];
+    for (size_t i = 0; i < f->n; i++)
+        f->of[i].waived |= f->of[i].begun && !f->of[i].ended;
+}
+
+void check_event(struct sim *s, struct sim_task *row, const struct sim_event *e)
+{
+    if (e->seq != row->seq + 1)
+        sim_fail(s, "%s: event %" PRId64 " follows event %" PRId64, e->task, e->seq, row->seq);
+    row->seq = e->seq;
+    if (e->pos <= s->durable_pos)
+        sim_fail(s, "pos %" PRId64 " follows %" PRId64, e->pos, s->durable_pos);
+    switch ((int)e->kind) {
+    case EVENT_TOOL_CALLED:
+    case EVENT_TOOL_RESULT:
+        check_pair(s, e, NUMBER_CALL, e->kind == EVENT_TOOL_CALLED);
+        return;
+    case EVENT_RUN_STARTED:
+    case EVENT_RUN_ENDED:
+        check_pair(s, e, NUMBER_RUN, e->kind == EVENT_RUN_STARTED);
+        return;
+    case EVENT_STEP_STARTED:
+        check_step_started(s, row, e);
+        return;
+    case EVENT_STEP_ENDED:
+        check_pair(s, e, NUMBER_STEP, false);
+        return;
+    case EVENT_STEER_ACCEPTED:
+    case EVENT_STEER_DELIVERED:
+    case EVENT_STEER_SEEN:
+        check_steer(s, e);
+        return;
+    case EVENT_TASK_STATE:
+        if (strstr(e->json, "\"to\":\"cancelled\""))
+            waive_steers(row);
+        return;
+    }
+}
+
+/* ---- the end ---- */
+
+/* A steer that was acknowledged becomes one item, unless its task was cancelled before. */
 static void check_steers(struct sim *s)
 {
     for (size_t i = 0; i < s->steers_n; i++) {
         const struct sim_steer *steer = &s->steers[i];
-        char needle[64];
-        snprintf(needle, sizeof needle, "\"steer\":\"s%" PRId64 "\"", steer->n);
-        size_t delivered = count(s, steer->task, EVENT_STEER_DELIVERED, needle);
-        size_t cancelled = count(s, steer->task, EVENT_TASK_STATE, "\"to\":\"cancelled\"");
-        if (count(s, steer->task, EVENT_STEER_ACCEPTED, needle) != 1)
+        const struct sim_fact *f = journal_fact(s, steer->task, NUMBER_STEER, steer->n);
+        if (f->begun != 1)
             sim_fail(s, "%s: steer s%" PRId64 " was acknowledged and is not in the journal once", steer->task, steer->n);
-        if (delivered > 1 || (delivered == 0 && cancelled == 0))
-            sim_fail(s, "%s: steer s%" PRId64 " was delivered %zu times", steer->task, steer->n, delivered);
-        if (count(s, steer->task, EVENT_STEER_SEEN, needle) > delivered)
-            sim_fail(s, "%s: steer s%" PRId64 " was seen before it was delivered", steer->task, steer->n);
+        if (f->ended != 1 && !f->waived)
+            sim_fail(s, "%s: steer s%" PRId64 " was delivered %d times", steer->task, steer->n, f->ended);
     }
 }
 
-/* Things that happen once to one number of one task, counted in one walk. */
-struct tally {
-    char key[64];
-    int64_t n;
-};
-
-static struct tally *tally_of(struct map *m, const char *task, char letter, int64_t n)
+static void check_pairs(struct sim *s, const struct sim_task *row, enum sim_number kind, const char *what)
 {
-    char key[64];
-    snprintf(key, sizeof key, "%s %c%" PRId64, task, letter, n);
-    struct tally *t = map_get(m, str_of(key));
-    if (t)
-        return t;
-    t = MEM_NEW(struct tally);
-    memcpy(t->key, key, sizeof key);
-    map_put(m, str_of(t->key), t);
-    return t;
-}
-
-static void tally_event(struct sim *s, struct map *m, const struct sim_event *e)
-{
-    switch ((int)e->kind) {
-    case EVENT_TOOL_CALLED:
-        tally_of(m, e->task, 'c', number_in(e->json, "\"call\":\"c"))->n++;
-        return;
-    case EVENT_TOOL_RESULT:
-        if (--tally_of(m, e->task, 'c', number_in(e->json, "\"call\":\"c"))->n != 0)
-            sim_fail(s, "%s: a call was not answered once: %s", e->task, e->json);
-        return;
-    case EVENT_RUN_STARTED:
-        tally_of(m, e->task, 'r', number_in(e->json, "\"run\":\"r"))->n++;
-        return;
-    case EVENT_RUN_ENDED:
-        if (--tally_of(m, e->task, 'r', number_in(e->json, "\"run\":\"r"))->n != 0)
-            sim_fail(s, "%s: a run did not end once: %s", e->task, e->json);
-        return;
-    case EVENT_STEP_ENDED:
-        if (--tally_of(m, e->task, 's', number_in(e->json, "\"step\":"))->n != -1)
-            sim_fail(s, "%s: a step ended twice: %s", e->task, e->json);
-        return;
+    const struct sim_facts *f = &row->facts[kind];
+    for (size_t i = 0; i < f->n; i++) {
+        if (f->of[i].begun != f->of[i].ended)
+            sim_fail(s, "%s: %s %zu was begun and never ended", row->id, what, i);
     }
 }
 
-static void check_pairs(struct sim *s)
+static void check_row(struct sim *s, const struct sim_task *row)
 {
-    struct map all = {0};
-    for (size_t i = 0; i < s->durable.events_n; i++)
-        tally_event(s, &all, &s->durable.events[i]);
-    for (size_t i = 0; i < all.cap; i++) {
-        struct tally *t = all.slots[i].key.p ? all.slots[i].value : NULL;
-        if (t && t->n > 0)
-            sim_fail(s, "%s was begun and never ended", t->key);
-        mem_free(t);
-    }
-    map_free(&all);
-}
-
-/* Within an epoch each request begins with the whole of the one before (law 6): sizes only ever grow. */
-static void check_prefixes(struct sim *s)
-{
-    for (size_t i = 0; i < s->durable.tasks_n; i++) {
-        const struct sim_task *row = &s->durable.tasks[i];
-        int64_t request = 0;
-        for (size_t k = 0; k < s->durable.events_n; k++) {
-            const struct sim_event *e = &s->durable.events[k];
-            if (e->kind != EVENT_STEP_STARTED || strcmp(e->task, row->id) != 0)
-                continue;
-            int64_t prefix = number_in(e->json, "\"prefix_bytes\":"), bytes = number_in(e->json, "\"request_bytes\":");
-            if (prefix != (request ? request - 10 : 0) || bytes < request)
-                sim_fail(s, "%s: the prompt was not only appended to: %s", row->id, e->json);
-            request = bytes;
-        }
-        struct task *t = task_from_snapshot(buf_view(&row->snapshot));
-        int64_t bytes = row->context_bytes + 100;
-        if (t->context_bytes != bytes || t->context_n != (row->context_n ? row->context_n : 1))
-            sim_fail(s, "%s: the state counts %" PRId64 " bytes of prompt, the journal holds %" PRId64, row->id,
-                     t->context_bytes, bytes);
-        task_free(t);
-    }
+    check_pairs(s, row, NUMBER_CALL, "call");
+    check_pairs(s, row, NUMBER_RUN, "run");
+    struct task *t = task_from_snapshot(buf_view(&row->snapshot));
+    int64_t bytes = row->context_bytes + 100;
+    if (t->context_bytes != bytes || t->context_n != (row->context_n ? row->context_n : 1))
+        sim_fail(s, "%s: the state counts %" PRId64 " bytes of prompt, the journal holds %" PRId64, row->id,
+                 t->context_bytes, bytes);
+    if (t->seq != row->seq)
+        sim_fail(s, "%s: the state is of event %" PRId64 ", the journal ends with %" PRId64, row->id, t->seq, row->seq);
+    task_free(t);
 }
 
 static void check_task_end(struct sim *s, const struct task *t)
@@ -194,25 +257,15 @@ static void check_task_end(struct sim *s, const struct task *t)
 
 void check_end(struct sim *s)
 {
+    for (size_t i = 0; i < s->tasks_n; i++)
+        journal_load(s, s->tasks[i]->id);
+    check_all(s);
     const struct task *t;
-    for (size_t i = 0; i < s->durable.tasks_n; i++)
-        journal_load(s, s->durable.tasks[i].id);
     LIST_EACH(t, core_tasks(s->core), struct task, node)
         check_task_end(s, t);
     if (!pump_settled(s->pump))
         sim_fail(s, "something was never committed");
-    check_sequences(s);
+    for (size_t i = 0; i < s->tasks_n; i++)
+        check_row(s, s->tasks[i]);
     check_steers(s);
-    check_pairs(s);
-    check_prefixes(s);
-}
-
-uint64_t check_digest(const struct sim *s)
-{
-    uint64_t h = 14695981039346656037u;
-    for (size_t i = 0; i < s->durable.events_n; i++) {
-        for (const char *c = s->durable.events[i].json; *c; c++)
-            h = (h ^ (unsigned char)*c) * 1099511628211u;
-    }
-    return h;
 }

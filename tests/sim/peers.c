@@ -9,25 +9,26 @@
 
 static struct sim_run *find_run(struct sim *s, const char *task, int64_t n)
 {
-    for (size_t i = 0; i < s->runs_n; i++) {
-        if (s->runs[i].n == n && strcmp(s->runs[i].task, task) == 0)
-            return &s->runs[i];
-    }
-    return NULL;
+    const struct sim_task *t = journal_known(s, task);
+    return n >= 1 && (size_t)n <= t->runs_n ? t->runs[n - 1] : NULL;
 }
 
 static struct sim_run *make_run(struct sim *s, const char *task, int64_t n)
 {
-    struct sim_run *r = find_run(s, task, n);
+    struct sim_task *t = journal_known(s, task);
+    if ((size_t)n > t->runs_n) {
+        size_t runs_n = (size_t)n * 2;
+        t->runs = mem_realloc(t->runs, runs_n * sizeof *t->runs);
+        memset(t->runs + t->runs_n, 0, (runs_n - t->runs_n) * sizeof *t->runs);
+        t->runs_n = runs_n;
+    }
+    struct sim_run *r = t->runs[n - 1];
     if (r)
         return r;
-    if (s->runs_n == s->runs_cap) {
-        s->runs_cap = s->runs_cap ? s->runs_cap * 2 : 16;
-        s->runs = mem_realloc(s->runs, s->runs_cap * sizeof *s->runs);
-    }
-    r = &s->runs[s->runs_n++];
+    r = t->runs[n - 1] = MEM_NEW(struct sim_run);
     *r = (struct sim_run){.n = n, .boot = s->boot};
-    snprintf(r->task, sizeof r->task, "%s", task);
+    memcpy(r->task, t->id, sizeof r->task);
+    s->runs_n++;
     return r;
 }
 
@@ -35,11 +36,11 @@ static struct sim_run *make_run(struct sim *s, const char *task, int64_t n)
 
 static void check_request(struct sim *s, const char *task, const struct effect *e)
 {
-    char needle[96];
-    snprintf(needle, sizeof needle, "\"step\":%" PRId64 ",", e->a);
-    if (!journal_has(s, task, EVENT_STEP_STARTED, needle))
+    if (!journal_fact(s, task, NUMBER_STEP, e->a)->begun)
         sim_fail(s, "a request of step %" PRId64 " left before it was durable", e->a);
-    struct sim_task *row = journal_find(s, task);
+    struct sim_task *row = journal_known(s, task);
+    if (row->model_life == s->life)
+        sim_fail(s, "%s: a request left while another was under way", task);
     struct task *t = task_from_snapshot(buf_view(&row->snapshot));
     if (t->steps < e->a)
         sim_fail(s, "a request left before the state that asks for it was durable");
@@ -53,7 +54,7 @@ static void make_call(struct sim *s, const struct task *t, struct call_spec *c, 
 {
     *c = (struct call_spec){.wire_id = STR("w1"), .tool = STR("exec_command"), .arguments = STR("{}")};
     int sort = (int)sim_range(s, 0, 9);
-    c->yield_ms = sim_range(s, 250, 60000);
+    c->yield_ms = s->shape.days && sim_chance(s, 5) ? sim_range(s, MINUTE_MS, 30 * MINUTE_MS) : sim_range(s, 250, 60000);
     c->output_bytes = 1000;
     if (sort <= 5) {
         c->sort = CALL_SORT_RUN;
@@ -63,7 +64,7 @@ static void make_call(struct sim *s, const struct task *t, struct call_spec *c, 
         c->workdir = STR("/w");
     } else if (sort <= 7) {
         c->sort = CALL_SORT_INPUT;
-        c->session = sim_range(s, 0, t->runs_n + 1);
+        c->session = sim_range(s, s->shape.days && t->runs_n > 8 ? t->runs_n - 8 : 0, t->runs_n + 1);
         c->input = sim_chance(s, 50) ? STR("y\n") : STR("");
     } else {
         c->sort = CALL_SORT_ANSWER;
@@ -87,7 +88,8 @@ static void respond(struct sim *s, const struct task *t, int64_t step, int64_t a
         parts[n++] = (struct model_part){.kind = PART_REASONING, .text = STR("hm")};
     if (sim_chance(s, 60))
         parts[n++] = (struct model_part){.kind = PART_MESSAGE, .text = STR("I look at it.")};
-    int64_t calls = t->steps > 40 || (s->calm && sim_chance(s, 40)) || sim_chance(s, 10) ? 0 : sim_range(s, 1, 4);
+    bool tired = t->steps > 40 && !s->shape.days;
+    int64_t calls = tired || (s->calm && sim_chance(s, 40)) || sim_chance(s, 10) ? 0 : sim_range(s, 1, 4);
     for (int64_t i = 0; i < calls; i++, n++) {
         parts[n].kind = PART_CALL;
         make_call(s, t, &parts[n].call, &entries[n]);
@@ -105,9 +107,9 @@ static void respond(struct sim *s, const struct task *t, int64_t step, int64_t a
     char id[TASK_ID_SIZE];
     memcpy(id, t->id, sizeof id);
     in.task = id;
-    pump_input(s->pump, &in, NULL, NULL);
+    sim_input(s, &in, NULL);
     if (!s->calm && sim_chance(s, 5)) /* said twice: accepted once */
-        pump_input(s->pump, &in, NULL, NULL);
+        sim_input(s, &in, NULL);
 }
 
 void peers_model(struct sim *s, const struct action *a)
@@ -115,7 +117,9 @@ void peers_model(struct sim *s, const struct action *a)
     const struct task *t = core_task(s->core, a->task);
     if (!t)
         return;
-    if (s->calm || sim_chance(s, 75)) {
+    journal_known(s, a->task)->model_life = 0;
+    bool outage = s->now_ms < s->outage_until_ms && !s->calm;
+    if (!outage && (s->calm || sim_chance(s, s->shape.days ? 90 : 75))) {
         respond(s, t, a->a, a->b);
         return;
     }
@@ -125,10 +129,21 @@ void peers_model(struct sim *s, const struct action *a)
     struct input in = {.kind = INPUT_MODEL_FAILED, .task = a->task};
     in.model_failed.step = a->a;
     in.model_failed.attempt = a->b;
-    in.model_failed.fault = sim_chance(s, 3) ? MODEL_FAULT_REQUEST : faults[sim_range(s, 0, 6)];
+    in.model_failed.fault = outage            ? faults[sim_range(s, 0, 2)]
+                            : sim_chance(s, 3) ? MODEL_FAULT_REQUEST
+                                               : faults[sim_range(s, 0, 6)];
     in.model_failed.retry_after_ms = sim_chance(s, 30) ? sim_range(s, 0, 3600000) : 0;
     in.model_failed.message = STR("no");
-    pump_input(s->pump, &in, NULL, NULL);
+    sim_input(s, &in, NULL);
+}
+
+/* Hours, or days. */
+void peers_outage(struct sim *s)
+{
+    s->outages++;
+    int64_t ms = sim_chance(s, 20) ? sim_range(s, 6 * HOUR_MS, 2 * DAY_MS) : sim_range(s, MINUTE_MS, 6 * HOUR_MS);
+    s->outage_until_ms = s->now_ms + ms;
+    sim_schedule(s, ms + sim_range(s, 0, 3 * DAY_MS), ACTION_OUTAGE, 0, "", 0, 0);
 }
 
 struct str peers_partial(void *ctx, const char *task)
@@ -146,6 +161,8 @@ static void start_process(struct sim *s, struct sim_run *r)
     if (++r->starts > 1)
         sim_fail(s, "process r%" PRId64 " of %s was started twice", r->n, r->task);
     r->end_ms = s->now_ms + (sim_chance(s, 80) ? sim_range(s, 0, 2000) : sim_range(s, 0, 7200000));
+    if (s->shape.days && !s->calm && sim_chance(s, 1))
+        r->end_ms += sim_range(s, 0, 3 * DAY_MS);
     r->gone_ms = r->end_ms + (sim_chance(s, 80) ? 0 : sim_range(s, 0, 7200000));
     sim_schedule(s, r->end_ms - s->now_ms, ACTION_RUN_END, 0, r->task, r->n, 0);
     sim_schedule(s, r->gone_ms - s->now_ms, ACTION_RUN_GONE, 0, r->task, r->n, 0);
@@ -159,26 +176,25 @@ static void feed_end(struct sim *s, const struct sim_run *r)
     struct input in = {.kind = INPUT_RUN_ENDED, .task = r->task};
     in.run_ended.run = r->n;
     in.run_ended.exit = &exit;
-    pump_input(s->pump, &in, NULL, NULL);
+    sim_input(s, &in, NULL);
 }
 
 static void feed_gone(struct sim *s, const struct sim_run *r)
 {
     struct input in = {.kind = INPUT_RUN_GONE, .task = r->task};
     in.run_gone.run = r->n;
-    pump_input(s->pump, &in, NULL, NULL);
+    sim_input(s, &in, NULL);
 }
 
 /* What the daemon would be told of a process that it follows. */
-static void tell(struct sim *s, size_t index)
+static void tell(struct sim *s, const struct sim_run *r)
 {
-    struct sim_run r = s->runs[index];
-    if (!s->core || !core_task(s->core, r.task) || !task_run(core_task(s->core, r.task), r.n))
+    if (!s->core || !core_task(s->core, r->task) || !task_run(core_task(s->core, r->task), r->n))
         return;
-    if (r.ended || r.lost)
-        feed_end(s, &r);
-    if ((r.lost || (r.ended && r.gone_ms <= s->now_ms)) && core_task(s->core, r.task))
-        feed_gone(s, &r);
+    if (r->ended || r->lost)
+        feed_end(s, r);
+    if ((r->lost || (r->ended && r->gone_ms <= s->now_ms)) && core_task(s->core, r->task))
+        feed_gone(s, r);
 }
 
 void peers_run_end(struct sim *s, const struct action *a)
@@ -190,14 +206,14 @@ void peers_run_end(struct sim *s, const struct action *a)
         r->lost = true;
     else
         r->ended = true;
-    tell(s, (size_t)(r - s->runs));
+    tell(s, r);
 }
 
 void peers_run_gone(struct sim *s, const struct action *a)
 {
     struct sim_run *r = find_run(s, a->task, a->a);
     if (r->ended && r->gone_ms <= s->now_ms)
-        tell(s, (size_t)(r - s->runs));
+        tell(s, r);
 }
 
 static void refuse_run(struct sim *s, const char *task, int64_t n)
@@ -206,17 +222,15 @@ static void refuse_run(struct sim *s, const char *task, int64_t n)
     struct input ended = {.kind = INPUT_RUN_ENDED, .task = task};
     ended.run_ended.run = n;
     ended.run_ended.exit = &exit;
-    pump_input(s->pump, &ended, NULL, NULL);
+    sim_input(s, &ended, NULL);
     struct input gone = {.kind = INPUT_RUN_GONE, .task = task};
     gone.run_gone.run = n;
-    pump_input(s->pump, &gone, NULL, NULL);
+    sim_input(s, &gone, NULL);
 }
 
 static void start_run(struct sim *s, const char *task, int64_t n)
 {
-    char needle[64];
-    snprintf(needle, sizeof needle, "\"run\":\"r%" PRId64 "\"", n);
-    if (!journal_has(s, task, EVENT_RUN_STARTED, needle))
+    if (!journal_fact(s, task, NUMBER_RUN, n)->begun)
         sim_fail(s, "a process was started before its row was durable");
     struct sim_run *r = make_run(s, task, n);
     const struct run *row = task_run(core_task(s->core, task), n);
@@ -229,7 +243,7 @@ static void start_run(struct sim *s, const char *task, int64_t n)
     else if (!r->started && !r->lost)
         start_process(s, r);
     else
-        tell(s, (size_t)(r - s->runs));
+        tell(s, r);
 }
 
 static void kill_run(struct sim *s, const char *task, int64_t n)
@@ -248,14 +262,21 @@ static void kill_run(struct sim *s, const char *task, int64_t n)
     sim_schedule(s, r->end_ms - s->now_ms, ACTION_RUN_GONE, 0, task, n, 0);
 }
 
+static void start_request(struct sim *s, const char *task, const struct effect *e)
+{
+    check_request(s, task, e);
+    struct sim_task *row = journal_known(s, task);
+    row->model_order = sim_schedule(s, sim_range(s, 1, 20000), ACTION_MODEL, s->life, task, e->a, e->b);
+    row->model_life = s->life;
+}
+
 void peers_effect_start(void *ctx, const char *task, const struct effect *e)
 {
     struct sim *s = ctx;
     const struct task *t = core_task(s->core, task);
     switch (e->kind) {
     case EFFECT_MODEL:
-        check_request(s, task, e);
-        sim_schedule(s, sim_range(s, 1, 20000), ACTION_MODEL, s->life, task, e->a, e->b);
+        start_request(s, task, e);
         return;
     case EFFECT_RUN:
         if (t && task_run(t, e->a))
@@ -273,11 +294,8 @@ void peers_effect_start(void *ctx, const char *task, const struct effect *e)
 void peers_effect_cancel(void *ctx, const char *task, const struct effect *e)
 {
     struct sim *s = ctx;
-    for (size_t i = 0; e->kind == EFFECT_MODEL && i < s->actions_n; i++) {
-        struct action *a = &s->actions[i];
-        if (a->kind == ACTION_MODEL && a->a == e->a && a->b == e->b && strcmp(a->task, task) == 0)
-            a->life = -1;
-    }
+    if (e->kind == EFFECT_MODEL)
+        journal_known(s, task)->model_life = 0;
 }
 
 void peers_input(struct sim *s, const struct action *a)
@@ -287,16 +305,14 @@ void peers_input(struct sim *s, const struct action *a)
     struct sim_run *r = c ? find_run(s, a->task, c->run) : NULL;
     if (!r)
         return;
-    bool taken = false;
-    for (size_t i = 0; i < r->inputs_n; i++)
-        taken |= r->inputs[i] == a->a;
-    if (!taken && r->inputs_n < 64)
-        r->inputs[r->inputs_n++] = a->a; /* the runner's own record: a repeat is harmless */
+    struct sim_fact *f = journal_fact(s, a->task, NUMBER_CALL, a->a);
+    s->inputs += !f->seen;
+    f->seen = 1; /* the runner's own record: a repeat is harmless */
     struct input in = {.kind = INPUT_INPUT_DONE, .task = a->task};
     in.input_done.call = a->a;
     in.input_done.ok = sim_chance(s, 95);
     in.input_done.error = STR("its stdin is closed");
-    pump_input(s->pump, &in, NULL, NULL);
+    sim_input(s, &in, NULL);
 }
 
 void peers_collect(void *ctx, const struct task *t, const struct run *run, int64_t bytes_max, struct run_output *ret)
@@ -312,16 +328,24 @@ void peers_collect(void *ctx, const struct task *t, const struct run *run, int64
     }
 }
 
+static void end_by_reboot(struct sim *s, struct sim_run *r)
+{
+    if (r->started && !r->ended)
+        r->lost = true;
+    r->gone_ms = s->now_ms;
+}
+
 void peers_reboot(struct sim *s)
 {
     s->boot++;
     s->reboots++;
     s->boot_started_ms = s->now_ms;
-    for (size_t i = 0; i < s->runs_n; i++) {
-        struct sim_run *r = &s->runs[i];
-        if (r->started && !r->ended)
-            r->lost = true;
-        r->gone_ms = s->now_ms;
+    for (size_t i = 0; i < s->tasks_n; i++) {
+        const struct sim_task *t = s->tasks[i];
+        for (size_t k = 0; k < t->runs_n; k++) {
+            if (t->runs[k])
+                end_by_reboot(s, t->runs[k]);
+        }
     }
 }
 
@@ -349,7 +373,7 @@ void peers_recover(struct sim *s, const struct task *t, enum previous_end end)
     in.recover.previous_end = end;
     in.recover.probes = probes;
     in.recover.probes_n = n;
-    pump_input(s->pump, &in, NULL, NULL);
+    sim_input(s, &in, NULL);
 }
 
 /* ---- clients ---- */
@@ -364,14 +388,9 @@ static void accepted_cb(void *arg)
 {
     struct promise *p = arg;
     struct sim *s = p->sim;
-    char needle[64];
-    snprintf(needle, sizeof needle, "\"steer\":\"s%" PRId64 "\"", p->steer.n);
-    if (!journal_has(s, p->steer.task, EVENT_STEER_ACCEPTED, needle))
+    if (!journal_fact(s, p->steer.task, NUMBER_STEER, p->steer.n)->begun)
         sim_fail(s, "steer s%" PRId64 " was acknowledged before it was durable", p->steer.n);
-    if (s->steers_n == s->steers_cap) {
-        s->steers_cap = s->steers_cap ? s->steers_cap * 2 : 16;
-        s->steers = mem_realloc(s->steers, s->steers_cap * sizeof *s->steers);
-    }
+    GROW(s->steers, s->steers_n, s->steers_cap);
     s->steers[s->steers_n++] = p->steer;
 }
 
@@ -386,17 +405,16 @@ static void create_task(struct sim *s)
     in.create.workspace = STR("/w");
     in.create.model = STR("main");
     in.create.policy = STR("open");
-    in.create.keep_open = sim_chance(s, 30);
+    in.create.keep_open = sim_chance(s, s->shape.days ? 80 : 30);
     in.create.head_bytes = 100;
     in.create.tail_bytes = 10;
-    pump_input(s->pump, &in, NULL, NULL);
+    sim_input(s, &in, NULL);
 }
 
 static const struct task *any_task(struct sim *s)
 {
-    const struct sim_rows *d = &s->durable;
-    if (d->tasks_n > 0 && sim_chance(s, 30)) /* one that may be over and out of memory */
-        return journal_load(s, d->tasks[sim_range(s, 0, (int64_t)d->tasks_n - 1)].id);
+    if (s->tasks_n > 0 && sim_chance(s, 30)) /* one that may be over and out of memory */
+        return journal_load(s, s->tasks[sim_range(s, 0, (int64_t)s->tasks_n - 1)]->id);
     size_t n = core_tasks_n(s->core);
     if (n == 0)
         return NULL;
@@ -414,17 +432,14 @@ static void steer_task(struct sim *s, const struct task *t)
 {
     struct promise *p = MEM_NEW(struct promise);
     p->sim = s;
-    if (s->promises_n == s->promises_cap) {
-        s->promises_cap = s->promises_cap ? s->promises_cap * 2 : 16;
-        s->promises = mem_realloc(s->promises, s->promises_cap * sizeof *s->promises);
-    }
+    GROW(s->promises, s->promises_n, s->promises_cap);
     s->promises[s->promises_n++] = p;
     struct input in = {.kind = INPUT_STEER, .task = t->id, .client = STR("sim")};
     in.steer.text = STR("also this");
     in.steer.delivery = (enum delivery)sim_range(s, 0, 2);
     snprintf(p->steer.task, sizeof p->steer.task, "%s", t->id);
     struct outcome outcome;
-    if (pump_input(s->pump, &in, &outcome, NULL) != RPC_OK)
+    if (sim_input(s, &in, &outcome) != RPC_OK)
         return;
     p->steer.n = outcome.steer;
     pump_after(s->pump, accepted_cb, p);
@@ -435,7 +450,7 @@ void peers_client(struct sim *s)
     const struct task *t = any_task(s);
     int what = (int)sim_range(s, 0, 99);
     if (!t || what < 15) {
-        if (s->tasks_made < 12)
+        if (s->tasks_made < s->shape.tasks_max)
             create_task(s);
         return;
     }
@@ -445,5 +460,5 @@ void peers_client(struct sim *s)
         return;
     }
     in.kind = what < 84 ? INPUT_CANCEL : what < 92 ? INPUT_PAUSE : INPUT_RESUME;
-    pump_input(s->pump, &in, NULL, NULL);
+    sim_input(s, &in, NULL);
 }

@@ -1,7 +1,8 @@
-/* The queue of what happens next, crash and start, and the command line:
+/* Crash and start, and the command line (tests/sim/run builds it first):
  *
- *   sim [--seeds N] [--from SEED] [--verbose]      runs N seeds; the first failure prints its seed and ends with status 1
- *   sim --seed SEED --verbose                      replays one and prints its journal
+ *   sim [--seeds N] [--from SEED]     runs N seeds; the first failure prints its seed and ends with status 1
+ *   sim --days D [--tasks T]          D days of T tasks that live long, instead of an hour of a few
+ *   sim --seed SEED --verbose         replays one and prints its journal
  */
 #include "sim.h"
 
@@ -12,9 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FAULTY_MS 3600000 /* an hour of faults, then calm until all rests */
-#define REST_MS (30 * 86400000LL)
-#define ACTIONS_MAX 400000
+#define REST_MS (30 * DAY_MS) /* until all must be at rest */
 
 uint64_t sim_random(struct sim *s)
 {
@@ -42,37 +41,25 @@ void sim_fail(struct sim *s, const char *format, ...)
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);
-    fprintf(stderr, "\nreplay: sim --seed %" PRIu64 " --verbose\n", s->seed);
+    fprintf(stderr, "\nreplay: sim --seed %" PRIu64 " --verbose", s->seed);
+    if (s->shape.days)
+        fprintf(stderr, " --days %" PRId64 " --tasks %" PRId64, s->shape.faulty_ms / DAY_MS, s->shape.tasks_max);
+    fprintf(stderr, "\n");
+    fflush(stdout);
     exit(1);
 }
 
-struct action *sim_schedule(struct sim *s, int64_t in_ms, enum action_kind kind, int64_t life, const char *task, int64_t a,
-                            int64_t b)
+int64_t sim_schedule(struct sim *s, int64_t in_ms, enum action_kind kind, int64_t life, const char *task, int64_t a, int64_t b)
 {
-    if (s->actions_n == s->actions_cap) {
-        s->actions_cap = s->actions_cap ? s->actions_cap * 2 : 64;
-        s->actions = mem_realloc(s->actions, s->actions_cap * sizeof *s->actions);
-    }
-    struct action *action = &s->actions[s->actions_n++];
-    *action = (struct action){.at_ms = s->now_ms + in_ms, .order = ++s->order, .kind = kind, .life = life, .a = a, .b = b};
-    snprintf(action->task, sizeof action->task, "%s", task);
-    return action;
+    struct action action = {.at_ms = s->now_ms + in_ms, .kind = kind, .life = life, .a = a, .b = b};
+    snprintf(action.task, sizeof action.task, "%s", task);
+    return queue_put(&s->queue, &action);
 }
 
-static bool take_next(struct sim *s, struct action *ret)
+enum rpc_error sim_input(struct sim *s, struct input *input, struct outcome *ret)
 {
-    size_t best = s->actions_n;
-    for (size_t i = 0; i < s->actions_n; i++) {
-        const struct action *a = &s->actions[i];
-        if (best == s->actions_n || a->at_ms < s->actions[best].at_ms ||
-            (a->at_ms == s->actions[best].at_ms && a->order < s->actions[best].order))
-            best = i;
-    }
-    if (best == s->actions_n)
-        return false;
-    *ret = s->actions[best];
-    s->actions[best] = s->actions[--s->actions_n];
-    return true;
+    check_changed(s, input->task);
+    return pump_input(s->pump, input, ret, NULL);
 }
 
 struct clock_now sim_now(void *ctx)
@@ -119,14 +106,14 @@ static void start_daemon(struct sim *s, enum previous_end end)
                                 .wake_in = wake_in,
                                 .collect = peers_collect,
                                 .partial = peers_partial};
-    const struct sim_rows *d = &s->durable;
     s->life++;
-    s->published_pos = d->events_n ? d->events[d->events_n - 1].pos : 0;
+    s->published_pos = s->durable_pos;
     s->core = core_new(&s->limits);
     s->pump = pump_new(s->core, &world, &s->limits, s->published_pos);
-    for (size_t i = 0; i < d->tasks_n; i++) {
-        struct task *row = d->tasks[i].snapshot.n ? core_restore(s->core, buf_view(&d->tasks[i].snapshot)) : NULL;
-        if (row && !task_live(row))
+    for (size_t i = 0; i < s->tasks_n; i++) {
+        const struct sim_task *row = s->tasks[i];
+        struct task *loaded = row->snapshot.n ? core_restore(s->core, buf_view(&row->snapshot)) : NULL;
+        if (loaded && !task_live(loaded))
             core_evict(s->core, row->id); /* only live ones are loaded at a start */
     }
     const struct task *t;
@@ -141,8 +128,8 @@ static void end_daemon(struct sim *s)
     core_free(s->core);
     s->pump = NULL;
     s->core = NULL;
-    rows_clear(&s->filling);
-    rows_clear(&s->under_way);
+    batch_clear(&s->filling);
+    batch_clear(&s->under_way);
     s->committing = false;
 }
 
@@ -150,16 +137,23 @@ static void crash(struct sim *s)
 {
     s->crashes++;
     bool reboot = sim_chance(s, 15);
+    check_all(s);
     /* A commit that was under way may or may not have reached the disk: both must do. */
     if (s->committing && sim_chance(s, 50)) {
-        struct sim_rows *u = &s->under_way;
+        const struct sim_batch *u = &s->under_way;
         if (u->events_n + u->tasks_n + u->context_n > 0)
             journal_make_durable(s);
     }
     end_daemon(s);
     if (reboot)
         peers_reboot(s);
-    start_daemon(s, reboot ? PREVIOUS_END_REBOOT : PREVIOUS_END_CRASH);
+    enum previous_end end = reboot ? PREVIOUS_END_REBOOT : PREVIOUS_END_CRASH;
+    if (s->shape.days && sim_chance(s, 5)) { /* and nobody starts it for a while */
+        s->downs++;
+        sim_schedule(s, sim_range(s, MINUTE_MS, 12 * HOUR_MS), ACTION_START, 0, "", (int64_t)end, 0);
+        return;
+    }
+    start_daemon(s, end);
 }
 
 /* In order: all that was accepted is committed, and what was released goes its way. */
@@ -179,7 +173,7 @@ static void stop(struct sim *s)
 
 static void jump_clock(struct sim *s)
 {
-    const int64_t year_ms = 365LL * 86400000;
+    const int64_t year_ms = 365 * DAY_MS;
     s->jumps++;
     s->wall_offset_ms = sim_range(s, -10 * year_ms, 10 * year_ms);
 }
@@ -211,8 +205,16 @@ static void act(struct sim *s, const struct action *a)
     case ACTION_CLIENT:
         if (s->calm)
             return;
-        peers_client(s);
-        sim_schedule(s, sim_range(s, 0, 40000), ACTION_CLIENT, 0, "", 0, 0);
+        if (s->core)
+            peers_client(s);
+        sim_schedule(s, sim_range(s, 0, s->shape.client_gap_ms), ACTION_CLIENT, 0, "", 0, 0);
+        return;
+    case ACTION_OUTAGE:
+        if (!s->calm)
+            peers_outage(s);
+        return;
+    case ACTION_START:
+        start_daemon(s, (enum previous_end)a->a);
         return;
     }
 }
@@ -226,105 +228,199 @@ static void calm_down(struct sim *s)
     {
         struct input in = {.kind = INPUT_RESUME, .task = t->id};
         if (t->state == TASK_STATE_PAUSED)
-            pump_input(s->pump, &in, NULL, NULL);
+            sim_input(s, &in, NULL);
     }
+}
+
+/* Of a daemon that is gone, or of a request that was cancelled. */
+static bool is_void(struct sim *s, const struct action *a)
+{
+    if (a->life != 0 && (!s->core || a->life != s->life))
+        return true;
+    if (a->kind != ACTION_MODEL)
+        return false;
+    const struct sim_task *row = journal_known(s, a->task);
+    return row->model_life != s->life || row->model_order != a->order;
+}
+
+static bool one_in(struct sim *s, int64_t n)
+{
+    return s->core && !s->calm && sim_range(s, 0, n - 1) == 0;
+}
+
+static void step(struct sim *s, const struct action *a)
+{
+    s->now_ms = a->at_ms;
+    if (!s->calm && s->now_ms > s->shape.faulty_ms && s->core)
+        calm_down(s);
+    if (s->now_ms > s->shape.faulty_ms + REST_MS)
+        sim_fail(s, "something still waits after a month");
+    act(s, a);
+    if (!s->core)
+        return;
+    pump_flush(s->pump);
+    check_step(s);
+    if (one_in(s, s->shape.crash_in))
+        crash(s);
+    if (one_in(s, s->shape.stop_in))
+        stop(s);
+    if (one_in(s, s->shape.jump_in))
+        jump_clock(s);
+    if (s->core)
+        pump_flush(s->pump);
+}
+
+static void set_limits(struct sim *s)
+{
+    s->limits = limits_default();
+    s->limits.tasks_running_max = s->shape.days ? sim_range(s, s->shape.tasks_max / 3 + 1, s->shape.tasks_max) : sim_range(s, 1, 6);
+    s->limits.steers_pending_max = sim_range(s, 2, 50);
+    s->limits.runs_per_task_max = sim_range(s, 2, 30);
+    s->limits.calls_per_step_max = 3;
 }
 
 static void run(struct sim *s)
 {
     struct action a;
     s->state = s->seed * 0x2545f4914f6cdd1du + 1;
-    s->limits = limits_default();
-    s->limits.tasks_running_max = sim_range(s, 1, 6);
-    s->limits.steers_pending_max = sim_range(s, 2, 50);
-    s->limits.runs_per_task_max = sim_range(s, 2, 30);
-    s->limits.calls_per_step_max = 3;
+    s->digest = 14695981039346656037u;
+    set_limits(s);
     start_daemon(s, PREVIOUS_END_STOP);
     sim_schedule(s, 0, ACTION_CLIENT, 0, "", 0, 0);
-    for (int64_t n = 0; take_next(s, &a); n++) {
-        if (n == ACTIONS_MAX)
-            sim_fail(s, "there is no end");
-        if (a.life != 0 && a.life != s->life)
+    if (s->shape.days)
+        sim_schedule(s, sim_range(s, 0, 2 * DAY_MS), ACTION_OUTAGE, 0, "", 0, 0);
+    while (queue_take(&s->queue, &a)) {
+        if (is_void(s, &a))
             continue;
-        s->now_ms = a.at_ms;
-        if (!s->calm && s->now_ms > FAULTY_MS)
-            calm_down(s);
-        if (s->now_ms > REST_MS)
-            sim_fail(s, "something still waits after a month");
-        act(s, &a);
-        pump_flush(s->pump);
-        check_step(s);
-        if (!s->calm && sim_range(s, 0, 199) == 0)
-            crash(s);
-        if (!s->calm && sim_range(s, 0, 999) == 0)
-            stop(s);
-        if (!s->calm && sim_range(s, 0, 999) == 0)
-            jump_clock(s);
-        pump_flush(s->pump);
+        if (++s->steps == s->shape.actions_max)
+            sim_fail(s, "there is no end");
+        step(s, &a);
     }
     check_end(s);
 }
 
-static uint64_t run_seed(uint64_t seed, bool verbose, struct sim *total)
+static void add_up(struct sim *total, const struct sim *s)
 {
-    struct sim s = {.seed = seed, .verbose = verbose};
+    total->steps += s->steps;
+    total->now_ms += s->now_ms;
+    total->crashes += s->crashes;
+    total->stops += s->stops;
+    total->evictions += s->evictions;
+    total->requests += s->requests;
+    total->reboots += s->reboots;
+    total->fulls += s->fulls;
+    total->jumps += s->jumps;
+    total->outages += s->outages;
+    total->downs += s->downs;
+    total->inputs += s->inputs;
+    total->tasks_made += s->tasks_made;
+    total->steers_n += s->steers_n;
+    total->runs_n += s->runs_n;
+    total->events_n += s->events_n;
+}
+
+static uint64_t run_seed(uint64_t seed, const struct shape *shape, bool verbose, struct sim *total)
+{
+    struct sim s = {.seed = seed, .shape = *shape, .verbose = verbose};
     run(&s);
-    uint64_t digest = check_digest(&s);
-    for (size_t i = 0; verbose && i < s.durable.events_n; i++)
-        printf("%s\n", s.durable.events[i].json);
-    total->crashes += s.crashes;
-    total->stops += s.stops;
-    total->evictions += s.evictions;
-    total->requests += s.requests;
-    total->reboots += s.reboots;
-    total->fulls += s.fulls;
-    total->jumps += s.jumps;
-    total->steers_n += s.steers_n;
-    total->runs_n += s.runs_n;
-    total->order += (int64_t)s.durable.events_n;
+    add_up(total, &s);
     end_daemon(&s);
-    rows_clear(&s.durable);
+    journal_free(&s);
+    queue_free(&s.queue);
     for (size_t i = 0; i < s.promises_n; i++)
         mem_free(s.promises[i]);
     mem_free(s.promises);
-    mem_free(s.actions);
-    mem_free(s.runs);
     mem_free(s.steers);
-    return digest;
+    mem_free(s.changed);
+    buf_free(&s.once);
+    buf_free(&s.twice);
+    return s.digest;
+}
+
+/* ---- the command line ---- */
+
+struct options {
+    uint64_t from, n;
+    int64_t days, tasks;
+    bool verbose, one;
+};
+
+static bool read_options(int argc, char **argv, struct options *o)
+{
+    *o = (struct options){.from = 1, .n = 100, .tasks = 100};
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(argv[i], "--verbose") == 0) {
+            o->verbose = true;
+            continue;
+        }
+        if (!value || value[0] < '0' || value[0] > '9')
+            return false;
+        if (strcmp(argv[i], "--seeds") == 0)
+            o->n = strtoull(value, NULL, 10);
+        else if (strcmp(argv[i], "--from") == 0 || strcmp(argv[i], "--seed") == 0)
+            o->from = strtoull(value, NULL, 10);
+        else if (strcmp(argv[i], "--days") == 0)
+            o->days = strtoll(value, NULL, 10);
+        else if (strcmp(argv[i], "--tasks") == 0)
+            o->tasks = strtoll(value, NULL, 10);
+        else
+            return false;
+        o->one |= strcmp(argv[i], "--seed") == 0;
+        i++;
+    }
+    if (o->one || (o->days && o->n == 100))
+        o->n = 1;
+    return o->days >= 0 && o->days <= 3650 && o->tasks >= 1 && o->tasks <= 10000;
+}
+
+static struct shape shape_of(const struct options *o)
+{
+    if (!o->days)
+        return (struct shape){.faulty_ms = HOUR_MS,
+                              .tasks_max = 12,
+                              .client_gap_ms = 40000,
+                              .crash_in = 200,
+                              .stop_in = 1000,
+                              .jump_in = 1000,
+                              .actions_max = 400000};
+    return (struct shape){.days = true,
+                          .faulty_ms = o->days * DAY_MS,
+                          .tasks_max = o->tasks,
+                          .client_gap_ms = 6000000 / o->tasks,
+                          .crash_in = 3000,
+                          .stop_in = 10000,
+                          .jump_in = 10000,
+                          .actions_max = 400000 + o->days * o->tasks * 20000};
+}
+
+/* One line of `number name`, so that sums of several are easily made. */
+static void print_figures(uint64_t seeds, const struct sim *t)
+{
+    printf("sim: %" PRIu64 " seeds, %" PRId64 " simulated hours, %" PRId64 " tasks, %" PRId64 " steps, %" PRId64
+           " events, %" PRId64 " requests, %" PRId64 " processes, %" PRId64 " inputs taken, %zu steers acknowledged, %" PRId64
+           " crashes, %" PRId64 " stops, %" PRId64 " reboots, %" PRId64 " times down for long, %" PRId64
+           " outages, %" PRId64 " times a full disk, %" PRId64 " clock jumps, %" PRId64 " tasks out of memory: every rule held\n",
+           seeds, t->now_ms / HOUR_MS, t->tasks_made, t->steps, t->events_n, t->requests, t->runs_n, t->inputs, t->steers_n,
+           t->crashes, t->stops, t->reboots, t->downs, t->outages, t->fulls, t->jumps, t->evictions);
 }
 
 int main(int argc, char **argv)
 {
-    uint64_t from = 1, n = 100;
-    bool verbose = false, one = false;
-    for (int i = 1; i < argc; i++) {
-        bool more = i + 1 < argc;
-        if (strcmp(argv[i], "--seeds") == 0 && more) {
-            n = strtoull(argv[++i], NULL, 10);
-        } else if (strcmp(argv[i], "--from") == 0 && more) {
-            from = strtoull(argv[++i], NULL, 10);
-        } else if (strcmp(argv[i], "--seed") == 0 && more) {
-            from = strtoull(argv[++i], NULL, 10);
-            one = true;
-        } else if (strcmp(argv[i], "--verbose") == 0) {
-            verbose = true;
-        } else {
-            fprintf(stderr, "usage: sim [--seeds N] [--from SEED] | --seed SEED [--verbose]\n");
-            return 2;
-        }
+    struct options o;
+    if (!read_options(argc, argv, &o)) {
+        fprintf(stderr, "usage: sim [--seeds N] [--from SEED] [--days D [--tasks T]] | --seed SEED [--verbose] [--days D [--tasks T]]\n");
+        return 2;
     }
-    struct sim total = {0};
-    for (uint64_t seed = from; seed < from + (one ? 1 : n); seed++) {
-        uint64_t digest = run_seed(seed, verbose, &total);
-        if (seed % 10 == 0 && !one && run_seed(seed, false, &total) != digest) {
+    const struct shape shape = shape_of(&o);
+    struct sim total = {0}, again = {0};
+    for (uint64_t seed = o.from; seed < o.from + o.n; seed++) {
+        uint64_t digest = run_seed(seed, &shape, o.verbose, &total);
+        if (seed % 10 == 0 && !o.one && run_seed(seed, &shape, false, &again) != digest) {
             fprintf(stderr, "seed %" PRIu64 " does not replay bit-exact\n", seed);
             return 1;
         }
     }
-    fprintf(stderr,
-            "sim: %" PRIu64 " seeds: %" PRId64 " events, %" PRId64 " requests, %zu processes, %zu steers acknowledged; %" PRId64
-            " crashes, %" PRId64 " stops, %" PRId64 " reboots, %" PRId64 " times a full disk, %" PRId64 " clock jumps, %" PRId64 " tasks out of memory: every rule held\n",
-            one ? 1 : n, total.order, total.requests, total.runs_n, total.steers_n, total.crashes, total.stops,
-            total.reboots, total.fulls, total.jumps, total.evictions);
+    print_figures(o.n, &total);
     return 0;
 }
