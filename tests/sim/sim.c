@@ -347,7 +347,7 @@ struct options {
 
 static bool read_options(int argc, char **argv, struct options *o)
 {
-    *o = (struct options){.from = 1, .n = 100, .tasks = 100};
+    *o = (struct options){.from = 1, .tasks = 100};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--verbose") == 0) {
@@ -369,8 +369,8 @@ static bool read_options(int argc, char **argv, struct options *o)
         o->one |= strcmp(argv[i], "--seed") == 0;
         i++;
     }
-    if (o->one || (o->days && o->n == 100))
-        o->n = 1;
+    if (o->n == 0)
+        o->n = o->one || o->days ? 1 : 100;
     return o->days >= 0 && o->days <= 3650 && o->tasks >= 1 && o->tasks <= 10000;
 }
 
