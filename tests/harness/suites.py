@@ -83,7 +83,7 @@ def sim(options, report, env, folder):
     with report.suite("simulation"):
         for test in tests:
             env.update(test["env"])
-            command = [a if not options.quick or a != "100" else "20" for a in test["cmd"]]
+            command = [a if not options.quick or a != "500" else "20" for a in test["cmd"]]
             code, output, seconds = run(command, env, 600)
             if any(TAP.match(line.strip()) for line in output.splitlines()):
                 count_tap(report, "sim", code, output, seconds)
