@@ -77,19 +77,20 @@ static void check_those_that_changed(struct sim *s)
     s->changed_n = 0;
 }
 
-/* What holds is a function of the state alone, so only what changed needs a look. That no task changes unmarked is checked, too:
- * one at each step, and all of them before each crash. */
+/* Every rule of every task, at each step. A snapshot is made only of what changed, since it is a function of the state alone. That
+ * no task changes unmarked is checked, too: one at each step, and all of them before each crash. */
 void check_step(struct sim *s)
 {
     check_those_that_changed(s);
-    int64_t n = (int64_t)core_tasks_n(s->core), left = n ? s->turn++ % n : 0;
+    int64_t n = (int64_t)core_tasks_n(s->core), turn = n ? s->turn++ % n : 0, i = 0;
     const struct task *t;
     LIST_EACH(t, core_tasks(s->core), struct task, node)
     {
-        if (left-- > 0)
-            continue;
-        check_task(s, t, journal_known(s, t->id));
-        return;
+        const char *broken = core_invariant(s->core, t);
+        if (broken)
+            sim_fail(s, "%s: not true: %s", t->id, broken);
+        if (i++ == turn)
+            check_task(s, t, journal_known(s, t->id));
     }
 }
 
