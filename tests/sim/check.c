@@ -77,7 +77,7 @@ static void check_those_that_changed(struct sim *s)
     s->changed_n = 0;
 }
 
-/* Every rule of every task, at each step. A snapshot is made only of what changed, since it is a function of the state alone. That
+/* Every rule of every task, at each step; in days of many tasks only of those that changed, and of one more. A snapshot is made only of what changed, since it is a function of the state alone. That
  * no task changes unmarked is checked, too: one at each step, and all of them before each crash. */
 void check_step(struct sim *s)
 {
@@ -86,7 +86,7 @@ void check_step(struct sim *s)
     const struct task *t;
     LIST_EACH(t, core_tasks(s->core), struct task, node)
     {
-        const char *broken = core_invariant(s->core, t);
+        const char *broken = s->shape.days ? NULL : core_invariant(s->core, t);
         if (broken)
             sim_fail(s, "%s: not true: %s", t->id, broken);
         if (i++ == turn)
