@@ -77,8 +77,9 @@ static void check_those_that_changed(struct sim *s)
     s->changed_n = 0;
 }
 
-/* Every rule of every task, at each step; in days of many tasks only of those that changed, and of one more. A snapshot is made only of what changed, since it is a function of the state alone. That
- * no task changes unmarked is checked, too: one at each step, and all of them before each crash. */
+/* Every rule of every task, at each step; in days of many tasks only of those that changed, and of one more. A snapshot is made
+ * only of what changed, since it is a function of the state alone. That no task changes unmarked is checked, too: one at each
+ * step, and all of them before each crash. */
 void check_step(struct sim *s)
 {
     check_those_that_changed(s);
