@@ -230,6 +230,7 @@ static void committed(void *arg, int status, struct store_batch *rows, const cha
     struct world_batch *done = w->committing;
     FAILPOINT("world.committed");
     pump_committed(d->pump);
+    rpc_flush(d->rpc);
     FAILPOINT("world.released");
     w->committing = NULL;
     for (size_t i = 0; i < done->touched_n; i++) {

@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define EFFECTS_TURN_NS 2000000 /* for starts of runs, in one turn of the loop; at least one is made */
+#define EFFECTS_TURN_NS 2000000 /* for starts, in one turn of the loop; at least one is made */
 
 void world_run_name(int64_t n, char ret[24])
 {
@@ -137,6 +137,8 @@ static void start_model(struct daemon *d, const struct task *t, int64_t step, in
 {
     static const struct model_callbacks callbacks = {.delta = delta_cb, .done = done_cb, .failed = failed_cb};
     struct world_task *wt = world_task_of(d, t->id);
+    if (wt->transfer && wt->step == step && wt->attempt == attempt)
+        return; /* it was ended and wanted again while its start still waited for its turn */
     if (wt->transfer)
         model_cancel(wt->transfer);
     wt->transfer = NULL;
@@ -331,8 +333,9 @@ static void start_effect(struct daemon *d, const char *task, const struct effect
 
 /* ---- one after the other ----
  *
- * The start of a runner holds the loop up for about a millisecond (a folder, a socket, a process), and one commit can let hundreds
- * go. What was published with it, and the next commit, must not wait for all of them: they share the loop's turns with the rest. */
+ * The start of a runner (a folder, a socket, a process) holds the loop up for about a millisecond, that of a request (its prompt is
+ * read and handed to libcurl) for a good part of one, and one commit can let hundreds go. What was published with it, and the next
+ * commit, must not wait for all of them: they share the loop's turns with the rest. */
 
 static void effect_later(struct world_state *w, const char *task, const struct effect *effect)
 {
@@ -355,7 +358,7 @@ void world_effect_start(void *ctx, const char *task, const struct effect *effect
     struct daemon *d = ctx;
     struct world_state *w = d->world;
     /* The end of a run and input to it keep their place behind its start. */
-    bool waits = effect->kind == EFFECT_RUN || (effect->kind != EFFECT_MODEL && w->effects_at < w->effects_n);
+    bool waits = effect->kind == EFFECT_RUN || effect->kind == EFFECT_MODEL || w->effects_at < w->effects_n;
     if (!waits) {
         start_effect(d, task, effect);
         return;

@@ -163,6 +163,15 @@ void rpc_event(struct rpc *r, const struct pump_event *event, struct str json)
     }
 }
 
+void rpc_flush(struct rpc *r)
+{
+    struct conn *c;
+    LIST_EACH(c, &r->dirty, struct conn, dirty_node)
+    {
+        conn_flush(c);
+    }
+}
+
 void rpc_live_text(struct rpc *r, const char *task, int64_t step, int64_t attempt, int64_t item,
                    enum delta_kind kind, struct str text)
 {

@@ -29,6 +29,8 @@ size_t rpc_queued(const struct rpc *r);
 /* These events are committed; `json` is the event as clients see it. Called once per event, in order of pos.
  */
 void rpc_event(struct rpc *r, const struct pump_event *event, struct str json);
+/* Sends what was said, as far as the sockets take it: clients need not wait for the rest of the loop's turn. */
+void rpc_flush(struct rpc *r);
 
 /* Live text of a model's stream. The item's text so far is kept (bounded by response_bytes_max) so that a
  * later subscriber gets it from offset 0. `item` is the item's number ("i<n>"). */

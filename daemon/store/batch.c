@@ -28,6 +28,15 @@ struct str batch_bytes(const struct store_batch *b, struct slice s)
     return s.present ? str_n(b->arena.p + s.at, s.n) : STR_NONE;
 }
 
+int64_t batch_pos_last(const struct store_batch *b)
+{
+    for (size_t i = b->rows_n; i > 0; i--) {
+        if (b->rows[i - 1].kind == BATCH_EVENT)
+            return b->rows[i - 1].event.pos;
+    }
+    return 0;
+}
+
 struct content *batch_large(struct batch_row *row)
 {
     struct content *c = row->kind == BATCH_EVENT     ? &row->event.json

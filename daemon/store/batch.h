@@ -56,5 +56,6 @@ struct store_batch {
 };
 
 struct str batch_bytes(const struct store_batch *b, struct slice s);
+int64_t batch_pos_last(const struct store_batch *b); /* of its events; 0: it holds none */
 /* The content of a row that is kept in a file, or NULL if all of it is in the row. */
 struct content *batch_large(struct batch_row *row);

@@ -3,8 +3,10 @@
 #include "daemon/base/failpoint.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/store/batch.h"
 #include "daemon/store/commit.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 /* The write-ahead log, in pages of 4 KiB: when it is copied back while nobody waits, when even if somebody
@@ -71,7 +73,9 @@ static void journal_run_job(struct journal *j, struct journal_job *job)
         return;
     }
     job->status = commit_batch(&j->db, j->blobs, job->batch, &job->error);
-    if (job->status == STORE_E_FULL)
+    if (!job->status)
+        log_debug("committed %zu rows, up to pos %" PRId64, job->batch->rows_n, batch_pos_last(job->batch));
+    else if (job->status == STORE_E_FULL)
         journal_full(j);
     else if (job->status)
         journal_break(j, buf_view(&job->error));
