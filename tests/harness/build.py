@@ -72,6 +72,11 @@ def sanitized(report, env):
     return make(report, env, "gcc, address and undefined sanitizers", "build-test", options)
 
 
+def plain(report, env):
+    """Failpoints and no sanitizer: for tests that start many daemons, or put a library in front of them."""
+    return make(report, env, "plain", "build-plain", ["-Dfailpoints=true", "-Dwerror=true"])
+
+
 def clang(report, env):
     return make(report, env, "clang", "build-clang", ["-Dwerror=true", "-Dbuildtype=debug"], compiler="clang")
 
