@@ -169,20 +169,25 @@ static int read_page(const struct command *c, const char *id, const struct param
 }
 
 /* The store gives a page backwards newest first; clients get every page oldest first. */
-static void reply_events(const struct command *c, const struct event_page *page, bool backwards,
-                         int64_t after, int64_t end)
+static void reply_events(const struct command *c, const struct event_page *page, const struct params_task_events *params,
+                         int64_t end)
 {
+    bool backwards = params->before > 0;
+    int64_t base = backwards ? params->before - 1 : params->after; /* an empty page stands right behind it */
+    int64_t first = page->n ? page->first : base + 1;
+    int64_t last = page->n ? page->last : base;
     struct str *events = mem_alloc(page->n * sizeof *events);
     for (size_t i = 0; i < page->n; i++) {
         size_t at = backwards ? page->n - 1 - i : i;
         events[i] = str_n(page->text.p + page->lines[at].offset, page->lines[at].n);
     }
-    int64_t first = page->n ? page->first : after + 1;
     struct result_task_events result = {
         .events = events,
         .events_n = page->n,
-        .next = page->last,
-        .has_next = page->n && page->last<end, .prev = first, .has_prev = first> 1 && first <= end + 1,
+        .next = last,
+        .has_next = last < end,
+        .prev = first,
+        .has_prev = (first > 1) && (first <= end + 1),
         .end = end,
     };
     command_reply(c, &result);
@@ -198,7 +203,7 @@ static void events(const struct command *c, const void *arg)
     struct event_page page = {0};
     int64_t end = 0;
     if (store_task_load(c->d->store, id, on_seq, &end) == 0 && read_page(c, id, params, &page) == 0)
-        reply_events(c, &page, params->before > 0, params->after, end);
+        reply_events(c, &page, params, end);
     else
         rpc_fail(c->call, RPC_INTERNAL_ERROR, STR_NONE);
     buf_free(&page.text);

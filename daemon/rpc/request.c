@@ -258,12 +258,15 @@ static void initialize(struct rpc_call *call, const struct params_initialize *pa
     rpc_reply(call, buf_view(&json));
 }
 
-/* The same params in any order and spacing give the same text. Only a keyed change needs it. */
+/* The same params in any order and spacing give the same text. Only a keyed change needs it. The environment of who asks is no part
+ * of what was asked: the same key may come again from another terminal. */
 static void canonical(const struct rpc_call *call, struct buf *ret)
 {
-    const json_t *params = json_object_get(call->json, "params");
-    if (!method_descriptors[call->method].changes || !json_object_get(params, "key"))
+    const json_t *whole = json_object_get(call->json, "params");
+    if (!method_descriptors[call->method].changes || !json_object_get(whole, "key"))
         return;
+    json_auto_t *params = json_copy((json_t *)whole);
+    json_object_del(params, "env");
     char *text = json_dumps(params, JSON_COMPACT | JSON_SORT_KEYS);
     if (text)
         buf_puts(ret, text);

@@ -354,6 +354,7 @@ class Keys(Case):
         first = c.call("task/create", **params)
         self.assertEqual(first, c.call("task/create", **params))
         self.assertEqual(first, self.d.client().call("task/create", **params))
+        self.assertEqual(first, c.call("task/create", **params, env={"LANG": "C"}), "from another terminal")
         self.assertEqual(1, len(c.call("task/list", all=True)["tasks"]))
         steer = dict(task=first["task"], text="left", key="steer-1")
         answer = c.call("task/steer", **steer)

@@ -71,6 +71,8 @@ class History(Case):
             self.assertEqual(self.journal, found, f"backward, {limit} a page")
         page = c.call("task/events", task=self.task, after=n)
         self.assertEqual(([], None), (page["events"], page["next"]))
+        page = c.call("task/events", task=self.task, before=1)
+        self.assertEqual(([], 0, None), (page["events"], page["next"], page["prev"]), "what follows an empty page is the beginning")
 
     def test_pages_are_bounded_in_bytes(self):
         page = self.c.call("task/events", task=self.task, bytes=1024)

@@ -1,6 +1,7 @@
 /* What each command answers, over the real core, pump and store; and the small pure parts beside them. */
 #include "command_box.h"
 
+#include "daemon/base/envname.h"
 #include "daemon/commands/env.h"
 #include "daemon/commands/name.h"
 #include "daemon/commands/spec.h"
@@ -67,9 +68,9 @@ static void test_env_names(void **state)
                                      "CONDA_Password",
                                      "LC_ALL\n"};
     for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
-        assert_true(env_allowed(str_of(yes[i])));
+        assert_true(envname_allowed(str_of(yes[i])));
     for (size_t i = 0; i < sizeof no / sizeof *no; i++)
-        assert_false(env_allowed(str_of(no[i])));
+        assert_false(envname_allowed(str_of(no[i])));
 }
 
 static const char *env_value(char *const *env, const char *name)
