@@ -1,5 +1,6 @@
 #pragma once
-/* The part of a client's environment that a task's tools get: the names that base/envname.h allows. It is stored with the task. Calls: base, jansson. */
+/* The part of a client's environment that a task's tools get: the names that base/envname.h allows. It is stored with the task.
+ * Calls: base, jansson. */
 #include "daemon/base/buf.h"
 
 #define ENV_NAMES_MAX 256
