@@ -51,6 +51,8 @@ void world_task_spec(struct daemon *d, const char *task, struct str spec, struct
 void world_key_put(struct daemon *d, const char *key, const char *task, struct str digest, struct str result);
 /* Looks in batches that are not committed yet, then in the store. STORE_E_NONE if the key is new. */
 int world_key_find(struct daemon *d, const char *key, struct buf *ret_digest, struct buf *ret_result);
+/* What was just put in stops something: on a full disk it, and what goes before it, may use the room that is kept for that. */
+void world_stop_through(struct daemon *d);
 /* The task in memory, loading it from the store if it is not there (it is then evicted again some time after it is final). NULL:
  * no such task. `ref` as INTERFACE says: id, name, prefix, @last; names of tasks that are not committed yet are known too. */
 const struct task *world_task(struct daemon *d, struct str ref, enum rpc_error *ret_error);

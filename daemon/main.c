@@ -205,11 +205,12 @@ static int build(struct daemon *d, struct parts *p)
     return 0;
 }
 
-/* Lets what was accepted become durable; a full disk ends the wait. */
+/* Lets what was accepted become durable; a disk that is full, the room for this included, ends the wait. */
 static void drain(struct daemon *d)
 {
+    world_stop_through(d);
     pump_flush(d->pump);
-    while (!pump_settled(d->pump) && !d->disk_full) {
+    while (!pump_settled(d->pump) && !world_stuck(d)) {
         uv_run(d->loop, UV_RUN_ONCE);
         pump_flush(d->pump);
     }
@@ -220,7 +221,8 @@ static void note_orderly_end(struct daemon *d)
     CLEANUP(buf_free) struct buf error = {0};
     struct store_batch *last = store_batch_new();
     store_batch_meta(last, "stopped", STR("yes"));
-    int r = d->disk_full ? STORE_E_FULL : store_commit_wait(d->store, last, &error);
+    store_batch_stops(last);
+    int r = world_stuck(d) ? STORE_E_FULL : store_commit_wait(d->store, last, &error);
     if (r == STORE_E_FULL)
         store_batch_free(last);
     if (r != 0)

@@ -216,7 +216,10 @@ static void committed(void *arg, int status, struct store_batch *rows, const cha
             log_error("the disk is full: new work is refused until there is space; nothing is lost (%s)", error);
         d->disk_full = true;
         w->retry_rows = rows;
-        uv_timer_start(&w->retry, retry_cb, (uint64_t)d->config->limits.database_retry_ms, 0);
+        if (store_batch_has_stop(w->rows) && !store_batch_has_stop(rows))
+            world_stop_through(d);
+        else
+            uv_timer_start(&w->retry, retry_cb, (uint64_t)d->config->limits.database_retry_ms, 0);
         return;
     }
     if (status != 0) {
@@ -245,8 +248,24 @@ static void retry_cb(uv_timer_t *timer)
 {
     struct daemon *d = timer->data;
     struct store_batch *rows = d->world->retry_rows;
+    uv_timer_stop(timer);
     d->world->retry_rows = NULL;
     store_commit(d->store, rows, committed, d);
+}
+
+void world_stop_through(struct daemon *d)
+{
+    struct world_state *w = d->world;
+    store_batch_stops(w->rows);
+    if (!w->retry_rows)
+        return;
+    store_batch_stops(w->retry_rows); /* what was before it goes first */
+    retry_cb(&w->retry);
+}
+
+bool world_stuck(const struct daemon *d)
+{
+    return d->world->retry_rows != NULL;
 }
 
 static void world_commit(void *ctx)
@@ -257,6 +276,8 @@ static void world_commit(void *ctx)
     FAILPOINT("world.commit");
     put_task_rows(d);
     struct store_batch *rows = w->rows;
+    if (d->stopping)
+        store_batch_stops(rows);
     w->rows = store_batch_new();
     w->committing = w->filling;
     w->filling = w->filling == &w->batches[0] ? &w->batches[1] : &w->batches[0];

@@ -77,6 +77,9 @@ void world_clock(struct daemon *d, struct clock_now *ret);
 /* Something was put into the filling batch or happened that the end of this turn must look at. */
 void world_turn(struct daemon *d);
 
+/* A commit waits for space. */
+bool world_stuck(const struct daemon *d);
+
 /* Evicts the task at the end of this turn unless it is live by then. */
 void world_visit(struct daemon *d, const char *id);
 

@@ -36,7 +36,7 @@ static bool check_key(struct change *change)
     return false;
 }
 
-bool change_begin(struct change *change, const struct command *c, struct str key)
+static bool begin(struct change *change, const struct command *c, struct str key, bool full)
 {
     *change = (struct change){.command = c, .key = key};
     if (c->d->stopping) {
@@ -47,10 +47,20 @@ bool change_begin(struct change *change, const struct command *c, struct str key
         buf_free(&change->digest);
         return false;
     }
-    if (!daemon_disk_full(c->d))
+    if (!full)
         return true;
     change_fail(change, RPC_DISK_FULL, STR_NONE);
     return false;
+}
+
+bool change_begin(struct change *change, const struct command *c, struct str key)
+{
+    return begin(change, c, key, daemon_disk_full(c->d));
+}
+
+bool change_begin_stop(struct change *change, const struct command *c, struct str key)
+{
+    return begin(change, c, key, c->d->disk_full && store_disk_used_up(c->d->store));
 }
 
 void change_fail(struct change *change, enum rpc_error error, struct str detail)

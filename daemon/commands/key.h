@@ -12,6 +12,8 @@ struct change {
 
 /* False: the call is answered already (refused, or the first answer once more). */
 bool change_begin(struct change *change, const struct command *c, struct str key);
+/* The same for a change that only stops something: taken on a full disk too, as long as the room kept for it lasts. */
+bool change_begin_stop(struct change *change, const struct command *c, struct str key);
 /* The input was taken: answers once it is durable. `task` is where the key is remembered; NULL: for some
  * days only. */
 void change_end(struct change *change, const char *task, const void *result);

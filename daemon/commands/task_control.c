@@ -13,7 +13,8 @@ static_assert(sizeof(struct result_task_resume) == sizeof(int64_t), "");
 static void control(const struct command *c, enum input_kind kind, struct str ref, struct str key)
 {
     struct change change;
-    if (!change_begin(&change, c, key))
+    bool stops = kind != INPUT_RESUME;
+    if (!(stops ? change_begin_stop(&change, c, key) : change_begin(&change, c, key)))
         return;
     enum rpc_error error = RPC_OK;
     const struct task *task = world_task(c->d, ref, &error);
@@ -25,10 +26,13 @@ static void control(const struct command *c, enum input_kind kind, struct str re
     struct outcome outcome = {0};
     CLEANUP(buf_free) struct buf detail = {0};
     error = pump_input(c->d->pump, &input, &outcome, &detail);
-    if (error == RPC_OK)
-        change_end(&change, task->id, &outcome.seq);
-    else
+    if (error != RPC_OK) {
         change_fail(&change, error, buf_view(&detail));
+        return;
+    }
+    change_end(&change, task->id, &outcome.seq);
+    if (stops)
+        world_stop_through(c->d);
 }
 
 void command_task_cancel(const struct command *c, const struct params_task_cancel *params)

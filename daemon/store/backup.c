@@ -1,5 +1,7 @@
 #include "backup.h"
 
+#include "daemon/base/failpoint.h"
+#include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/store/files.h"
 #include "daemon/store/store.h"
@@ -8,6 +10,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
+#include <limits.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -15,10 +18,14 @@
 #include <unistd.h>
 
 #define BACKUP_SLICE_PAGES 128
+#define BACKUP_NOTE "backup" /* in the state folder */
+#define BACKUP_MARK ".partial-"
+#define BACKUP_MARK_BYTES (sizeof BACKUP_MARK - 1 + 8) /* with the number behind it */
 
 struct backup {
     char *path, *partial;
     bool replace;
+    int folder; /* has the note; -1: none */
     struct db copy;
     sqlite3_backup *pages;
 };
@@ -59,6 +66,42 @@ static int backup_create(const struct backup *b, struct buf *error)
     return 0;
 }
 
+/* Readable by the daemon that comes next, should this one be killed. Without it the copy's rest stays, and that is all. */
+static void backup_note(struct backup *b, int folder)
+{
+    int fd = folder < 0 ? -1 : openat(folder, BACKUP_NOTE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return;
+    b->folder = folder;
+    files_write_all(fd, str_of(b->partial));
+    close(fd);
+}
+
+/* A regular file of our own, under a name that only we give. */
+static bool backup_is_rest(const char *path, size_t n)
+{
+    struct stat st;
+    const char *mark = n > BACKUP_MARK_BYTES ? path + n - BACKUP_MARK_BYTES : "";
+    return path[0] == '/' && strlen(path) == n && strncmp(mark, BACKUP_MARK, sizeof BACKUP_MARK - 1) == 0 && lstat(path, &st) == 0 &&
+           S_ISREG(st.st_mode) && st.st_uid == geteuid();
+}
+
+void backup_clean(int folder)
+{
+    char path[PATH_MAX];
+    int fd = openat(folder, BACKUP_NOTE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    ssize_t n = fd < 0 ? -1 : read(fd, path, sizeof path - 1);
+    if (fd < 0)
+        return;
+    close(fd);
+    path[n > 0 ? n : 0] = 0;
+    if (n > 0 && backup_is_rest(path, (size_t)n)) {
+        backup_unlink(path);
+        log_info("removed %s, which a backup that was cut off had left", path);
+    }
+    unlinkat(folder, BACKUP_NOTE, 0);
+}
+
 /* A copy that cannot fit is not begun: it would take the room that tasks need before it fails. */
 static int backup_room(struct db *source, const char *path, struct buf *error)
 {
@@ -87,7 +130,7 @@ static int backup_partial(struct backup *b, struct buf *error)
     if (b->replace)
         buf_printf(&partial, "%s.partial", b->path);
     else
-        buf_printf(&partial, "%s.partial-%08" PRIx32, b->path, randombytes_random());
+        buf_printf(&partial, "%s" BACKUP_MARK "%08" PRIx32, b->path, randombytes_random());
     b->partial = buf_take(&partial, NULL);
     if (b->replace)
         backup_unlink(b->partial);
@@ -107,14 +150,17 @@ static int backup_open(struct backup *b, struct db *source, struct buf *error)
     return b->pages ? 0 : backup_failed(b, error);
 }
 
-int backup_begin(struct db *source, const char *path, bool replace, struct backup **ret, struct buf *error)
+int backup_begin(struct db *source, const char *path, int folder, struct backup **ret, struct buf *error)
 {
     struct backup *b = MEM_NEW(struct backup);
     b->path = mem_strdup(path);
-    b->replace = replace;
+    b->replace = folder < 0;
+    b->folder = -1;
     int status = backup_partial(b, error);
     if (!status)
         status = backup_room(source, path, error);
+    if (!status)
+        backup_note(b, folder);
     if (!status)
         status = backup_create(b, error);
     if (!status)
@@ -129,6 +175,7 @@ int backup_begin(struct db *source, const char *path, bool replace, struct backu
 int backup_slice(struct backup *b, bool *ret_over, struct buf *error)
 {
     int rc = sqlite3_backup_step(b->pages, BACKUP_SLICE_PAGES);
+    FAILPOINT("store.backup.slice");
     *ret_over = rc == SQLITE_DONE;
     if (rc == SQLITE_OK)
         return 0;
@@ -304,6 +351,8 @@ void backup_free(struct backup *b)
         sqlite3_backup_finish(b->pages);
     db_close(&b->copy);
     backup_unlink(b->partial); /* gone already if it has got its name */
+    if (b->folder >= 0)
+        unlinkat(b->folder, BACKUP_NOTE, 0);
     mem_free(b->partial);
     mem_free(b->path);
     mem_free(b);
@@ -313,7 +362,7 @@ int backup_whole(struct db *source, const char *path, struct buf *error)
 {
     struct backup *b;
     bool over = false;
-    int status = backup_begin(source, path, true, &b, error);
+    int status = backup_begin(source, path, -1, &b, error);
     if (status)
         return status;
     while (!status && !over)

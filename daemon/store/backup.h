@@ -10,9 +10,12 @@
 
 struct backup;
 
-/* 0 or a STORE_E_*; a failed backup says nothing about the live database. `replace`: a file of that name may
- * be replaced, and what a copy that was cut off has left; else an existing file is refused. */
-int backup_begin(struct db *source, const char *path, bool replace, struct backup **ret, struct buf *error);
+/* 0 or a STORE_E_*; a failed backup says nothing about the live database. `folder`: the state folder, where it is noted what the copy is
+ * called until it has its name; -1: a file of that name may be replaced, and what a copy that was cut off has left; else an existing
+ * file is refused. */
+int backup_begin(struct db *source, const char *path, int folder, struct backup **ret, struct buf *error);
+/* Removes what a backup has left whose daemon was killed, by that note. */
+void backup_clean(int folder);
 /* One slice of a few milliseconds; *ret_over once all pages are copied. */
 int backup_slice(struct backup *b, bool *ret_over, struct buf *error);
 /* Once they are: all the rest. `blobs` NULL: content stays in files, and the copy is not marked as one.

@@ -3,6 +3,8 @@
 #include "daemon/base/mem.h"
 
 #define BATCH_ROWS_MIN 16
+#define BATCH_PAGES_BYTES 65536 /* of the log, for the pages that a commit changes whatever it holds */
+#define BATCH_ROW_BYTES 1024    /* for the indexes that each row is in */
 
 struct store_batch *store_batch_new(void)
 {
@@ -42,7 +44,22 @@ struct content *batch_large(struct batch_row *row)
     struct content *c = row->kind == BATCH_EVENT     ? &row->event.json
                         : row->kind == BATCH_CONTEXT ? &row->context.bytes
                                                      : NULL;
-    return c && c->bytes.n > BLOB_BYTES_MIN ? c : NULL;
+    return c && c->bytes.n > BLOB_BYTES_MIN && !c->in_row ? c : NULL;
+}
+
+int64_t batch_log_bytes(const struct store_batch *b)
+{
+    return BATCH_PAGES_BYTES + (int64_t)(b->arena.n + b->arena.n / 8 + b->rows_n * BATCH_ROW_BYTES);
+}
+
+void store_batch_stops(struct store_batch *b)
+{
+    b->stops = true;
+}
+
+bool store_batch_has_stop(const struct store_batch *b)
+{
+    return b->stops;
 }
 
 static struct slice batch_copy(struct store_batch *b, struct str s)

@@ -15,6 +15,7 @@ struct slice {
 struct content {
     struct slice bytes;
     uint8_t hash[BLOB_HASH_SIZE]; /* of a large one, once its file is written */
+    bool in_row;                  /* it is large, and there was no room for a file */
 };
 
 enum batch_kind { BATCH_EVENT, BATCH_CONTEXT, BATCH_TASK, BATCH_KEY, BATCH_META };
@@ -53,9 +54,12 @@ struct store_batch {
     struct batch_row *rows;
     size_t rows_n, rows_cap;
     struct slice task; /* the id last copied: rows of one task share it */
+    bool stops;        /* see store_batch_stops() */
 };
 
 struct str batch_bytes(const struct store_batch *b, struct slice s);
 int64_t batch_pos_last(const struct store_batch *b); /* of its events; 0: it holds none */
 /* The content of a row that is kept in a file, or NULL if all of it is in the row. */
 struct content *batch_large(struct batch_row *row);
+/* About what its commit adds to the log: its bytes, and pages around them. */
+int64_t batch_log_bytes(const struct store_batch *b);

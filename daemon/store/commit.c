@@ -22,6 +22,8 @@ static int commit_blobs(const struct blobs *blobs, struct store_batch *batch, st
         if (!c)
             continue;
         rc = blobs_put(blobs, batch_bytes(batch, c->bytes), c->hash);
+        c->in_row = files_full(rc) && batch->stops; /* the log has room that files have not */
+        rc = c->in_row ? 0 : rc;
         any = true;
     }
     if (!rc && any)

@@ -36,11 +36,20 @@ int db_status(int rc)
     }
 }
 
+/* SQLite keeps it of a statement, but not of a commit: there it is what the thread's last failing call left. See db_run(). */
+static int db_system(struct db *db)
+{
+    int system = sqlite3_system_errno(db->h);
+    return system ? system : errno;
+}
+
 int db_failure(struct db *db)
 {
     int rc = sqlite3_extended_errcode(db->h);
-    /* The user's quota is a full disk by another name; SQLite knows ENOSPC only. */
-    if (rc == SQLITE_IOERR_WRITE && sqlite3_system_errno(db->h) == EDQUOT)
+    int system = db_system(db);
+    /* The user's quota is a full disk by another name; SQLite knows ENOSPC only. And it calls it an I/O error when the index of the log
+     * cannot grow: the frames are in the log by then, but nobody can see them, and the same batch is written over them. */
+    if ((rc == SQLITE_IOERR_WRITE && system == EDQUOT) || (rc == SQLITE_IOERR_SHMSIZE && (system == ENOSPC || system == EDQUOT)))
         return STORE_E_FULL;
     int status = db_status(rc);
     return status ? status : STORE_E_IO;
@@ -48,8 +57,9 @@ int db_failure(struct db *db)
 
 void db_explain(struct db *db, const char *what, struct buf *error)
 {
-    int system = sqlite3_system_errno(db->h);
-    buf_printf(error, "%s: %s (SQLite %d", what, sqlite3_errmsg(db->h), sqlite3_extended_errcode(db->h));
+    int rc = sqlite3_extended_errcode(db->h);
+    int system = (rc & 0xff) == SQLITE_IOERR ? db_system(db) : sqlite3_system_errno(db->h);
+    buf_printf(error, "%s: %s (SQLite %d", what, sqlite3_errmsg(db->h), rc);
     if (system)
         buf_printf(error, ", %s", strerror(system));
     buf_putc(error, ')');
@@ -195,6 +205,7 @@ void db_query_end(sqlite3_stmt **query)
 
 int db_run(struct db *db, sqlite3_stmt *query)
 {
+    errno = 0;
     int rc = sqlite3_step(query);
     return rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : db_failure(db);
 }

@@ -27,7 +27,9 @@ static int journal_log_grew(void *arg, sqlite3 *h, const char *name, int pages)
 {
     (void)h;
     (void)name;
-    ((struct journal *)arg)->log_pages = pages;
+    struct journal *j = arg;
+    j->log_pages = pages;
+    reserve_log_grew(&j->reserve, pages);
     return SQLITE_OK;
 }
 
@@ -65,6 +67,16 @@ static void journal_checkpoint(struct journal *j, int mode)
     FAILPOINT("store.after_checkpoint");
 }
 
+/* What the ballast gives back is taken for the log at once: whatever filled the disk would be quicker. */
+static bool journal_has_room(struct journal *j, const struct store_batch *batch)
+{
+    int64_t bytes = batch_log_bytes(batch);
+    if (reserve_ahead(&j->reserve, bytes))
+        return true;
+    journal_full(j);
+    return reserve_ahead(&j->reserve, bytes) || batch->stops;
+}
+
 static void journal_run_job(struct journal *j, struct journal_job *job)
 {
     if (j->broken.n) {
@@ -72,13 +84,17 @@ static void journal_run_job(struct journal *j, struct journal_job *job)
         buf_str(&job->error, buf_view(&j->broken));
         return;
     }
-    job->status = commit_batch(&j->db, j->blobs, job->batch, &job->error);
+    job->status = journal_has_room(j, job->batch) ? commit_batch(&j->db, j->blobs, job->batch, &job->error) : STORE_E_FULL;
+    if (job->status == STORE_E_FULL && !job->error.n)
+        buf_puts(&job->error, "what is left of the log's room is kept for stops");
     if (!job->status)
         log_debug("committed %zu rows, up to pos %" PRId64, job->batch->rows_n, batch_pos_last(job->batch));
-    else if (job->status == STORE_E_FULL)
+    if (job->status == STORE_E_FULL)
         journal_full(j);
     else if (job->status)
         journal_break(j, buf_view(&job->error));
+    if (!job->status || job->batch->stops)
+        atomic_store(&j->reserve.used_up, job->status == STORE_E_FULL);
 }
 
 static bool journal_short(const struct journal *j)
@@ -90,7 +106,8 @@ static void journal_look_for_room(struct journal *j)
 {
     if (!journal_short(j) || uv_hrtime() < j->room_at)
         return;
-    ballast_restore(&j->ballast);
+    if (reserve_ahead(&j->reserve, 0))
+        ballast_restore(&j->ballast);
     j->room_at = uv_hrtime() + JOURNAL_ROOM_NS;
 }
 
@@ -130,7 +147,7 @@ static void journal_run_backup(struct journal *j, struct journal_backup *b, bool
 {
     *ret_over = false;
     if (!b->work)
-        b->status = backup_begin(&j->db, b->path, false, &b->work, &b->error);
+        b->status = backup_begin(&j->db, b->path, j->ballast.folder, &b->work, &b->error);
     if (!b->status)
         b->status = backup_slice(b->work, ret_over, &b->error);
     if (!b->status)

@@ -7,6 +7,7 @@
 #include "daemon/store/ballast.h"
 #include "daemon/store/batch.h"
 #include "daemon/store/keys.h"
+#include "daemon/store/reserve.h"
 
 #include <uv.h>
 
@@ -32,6 +33,7 @@ struct journal {
     struct db db;
     const struct blobs *blobs;
     struct ballast ballast;
+    struct reserve reserve;
     struct check *check;       /* stopped when it keeps the log from starting again */
     void (*notify)(void *arg); /* a job or a backup is over */
     void *notify_arg;

@@ -108,10 +108,10 @@ static int store_sync_folder(struct store *s, struct buf *error)
 
 /* The log that an unclean end left behind counts as grown: it is copied back when there is nothing else to
  * do. */
-static int store_log_pages(const struct store *s)
+static int64_t store_log_bytes(const struct store *s)
 {
     struct stat st;
-    return fstatat(s->folder, "agentd.db-wal", &st, 0) < 0 ? 0 : (int)(st.st_size / 4096);
+    return fstatat(s->folder, "agentd.db-wal", &st, 0) < 0 ? 0 : st.st_size;
 }
 
 static int store_open_all(struct store *s, const char *dir, struct buf *error)
@@ -151,12 +151,15 @@ static void store_start(struct store *s, uv_loop_t *loop)
     (void)rc;
     s->async.data = s;
     store_hold_loop(s);
+    backup_clean(s->folder);
     ballast_open(&s->journal.ballast, s->folder);
     s->journal.blobs = &s->blobs;
     s->journal.check = &s->check;
     s->journal.notify = store_notify;
     s->journal.notify_arg = s;
-    s->journal.log_pages = store_log_pages(s);
+    int64_t log_bytes = store_log_bytes(s);
+    s->journal.log_pages = (int)(log_bytes / 4096);
+    reserve_open(&s->journal.reserve, s->folder, &s->journal.db, log_bytes);
     journal_start(&s->journal);
 }
 
@@ -234,4 +237,9 @@ int store_commit_wait(struct store *s, struct store_batch *batch, struct buf *er
 bool store_disk_low(const struct store *s)
 {
     return atomic_load(&s->journal.ballast.missing);
+}
+
+bool store_disk_used_up(const struct store *s)
+{
+    return atomic_load(&s->journal.reserve.used_up);
 }

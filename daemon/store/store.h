@@ -72,6 +72,10 @@ void store_batch_key(struct store_batch *b, const char *key, const char *task, s
 #define STORE_META_COPY "copy" /* "yes" in a backup, until whoever starts on it puts something else */
 void store_batch_meta(struct store_batch *b, const char *name, struct str value);
 
+/* Something in it is to stop what runs: it may use the room that the log keeps for that when the disk is full. */
+void store_batch_stops(struct store_batch *b);
+bool store_batch_has_stop(const struct store_batch *b);
+
 /* Commits on the journal thread; `done` is called on the loop thread with 0, STORE_E_FULL or STORE_E_IO.
  * Takes the batch, except on STORE_E_FULL, where it is handed back to be committed again. One batch at a
  * time. */
@@ -83,6 +87,8 @@ int store_commit_wait(struct store *s, struct store_batch *batch, struct buf *er
 /* The disk was full and there is no room yet for the reserve that was given back then: what runs may go on,
  * nothing new should be admitted. The store looks for room by itself. */
 bool store_disk_low(const struct store *s);
+/* Not even a batch that stops something finds room, as far as is known. */
+bool store_disk_used_up(const struct store *s);
 
 /* ---- reading: what is committed, on the loop thread ---- */
 

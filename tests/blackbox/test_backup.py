@@ -151,6 +151,26 @@ class Backup(Case):
         c = d.client()
         c.wait_state(c.create(d.workspace), "completed")
 
+    def test_what_a_killed_daemon_has_left(self):
+        """The next one removes it, and nothing else that only looks like it."""
+        if b"AGENTD_FAILPOINT" not in AGENTD.read_bytes():
+            self.skipTest("a build without failpoints")
+        d = self.daemon([], start=False)
+        bare, d.env = d.env, dict(d.env, AGENTD_FAILPOINT="store.backup.slice")
+        d.start()
+        d.client().send("daemon/backup", path=str(d.dir / "copy"))
+        self.assertEqual(-9, d.process.wait(60))
+        d.process = None
+        left = [n for n in self.rest(d.dir) if n.startswith("copy")]
+        self.assertRegex(left[0], r"^copy\.partial-[0-9a-f]{8}$")
+        (d.dir / "copy.partial-01234567").touch()
+        d.env = bare
+        d.start()
+        self.assertEqual(["copy.partial-01234567"], [n for n in self.rest(d.dir) if n.startswith("copy")])
+        d.ctl("backup", d.dir / "copy", check=0)
+        self.assertEqual(["copy", "copy.partial-01234567"], [n for n in self.rest(d.dir) if n.startswith("copy")])
+        self.assertFalse((d.state_dir / "backup").exists())
+
     def test_the_daemon_ends_meanwhile(self):
         """Stopped: the client is told, and nothing is left. The copy is there whole or not at all."""
         d = self.daemon([])

@@ -4,8 +4,8 @@ import re
 
 from place import ROOT
 
-# The world does not write blobs yet (images stay in the runs' folders).
-NOT_REACHED = re.compile(r"store\.blob\.")
+# The world does not write blobs yet (images stay in the runs' folders), and nobody makes backups here.
+NOT_REACHED = re.compile(r"store\.(blob|backup)\.")
 RUNNER = re.compile(r"runner\.")
 # Those that the load meets only now and then: the first time counts. The others: any of the first so many.
 OFTEN = {"store.before_commit": 60, "store.after_commit": 60, "world.commit": 60, "world.committed": 60, "world.released": 60,

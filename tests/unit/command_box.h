@@ -24,6 +24,7 @@ struct command_box {
     char workspace[128];
     struct buf spec, head; /* of the task created last */
     bool stopped, restarted;
+    int stops; /* calls of world_stop_through() */
 };
 extern struct command_box box;
 

@@ -1,5 +1,6 @@
 #include "fault_vfs.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stddef.h>
@@ -136,7 +137,10 @@ static int fault_traits(sqlite3_file *file)
 
 static int fault_shm_map(sqlite3_file *file, int page, int size, int extend, void volatile **p)
 {
-    return real_of(file)->pMethods->xShmMap(real_of(file), page, size, extend, p);
+    int code = page > 0 && extend ? fault_due(FAULT_INDEX) : 0;
+    if (code)
+        errno = ENOSPC;
+    return code ? code : real_of(file)->pMethods->xShmMap(real_of(file), page, size, extend, p);
 }
 
 static int fault_shm_lock(sqlite3_file *file, int offset, int n, int flags)

@@ -3,8 +3,9 @@
  * else on. */
 #include <stdbool.h>
 
-/* Of any file; the last two of the database itself only, which is written by checkpoints. */
-enum fault_call { FAULT_WRITE, FAULT_SYNC, FAULT_CHECKPOINT_WRITE, FAULT_CHECKPOINT_SYNC };
+/* Of any file; the next two of the database itself only, which is written by checkpoints; the last: the index of the log grows beyond its
+ * first region, and errno is ENOSPC. */
+enum fault_call { FAULT_WRITE, FAULT_SYNC, FAULT_CHECKPOINT_WRITE, FAULT_CHECKPOINT_SYNC, FAULT_INDEX };
 
 /* Once per process. */
 void fault_vfs_install(void);

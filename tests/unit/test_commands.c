@@ -337,9 +337,20 @@ static void test_full_disk(void **state)
     assert_false(late->answered);
     struct answer *status = ask(METHOD_DAEMON_STATUS, "{}");
     assert_string_equal(text_of(json_object_get(status->result, "daemon"), "admission"), "disk_full");
+    struct answer *steer = ask_about(METHOD_TASK_STEER, id, ",\"text\":\"z\"");
+    assert_int_equal(steer->error, RPC_DISK_FULL);
+    box.stops = 0;
+    struct answer *pause = ask_about(METHOD_TASK_PAUSE, id, ""); /* who stops something is heard */
+    struct answer *cancel = ask_about(METHOD_TASK_CANCEL, id, "");
+    assert_int_equal(box.stops, 2);
+    assert_false(cancel->answered);
     box.d.disk_full = false;
     box_commit();
-    assert_true(late->answered && before->answered);
+    assert_true(late->answered && before->answered && pause->answered && cancel->answered);
+    assert_int_equal(cancel->error, RPC_OK);
+    answer_free(steer);
+    answer_free(pause);
+    answer_free(cancel);
     answer_free(late);
     answer_free(before);
     answer_free(get);

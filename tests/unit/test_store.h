@@ -80,6 +80,7 @@ int64_t count_events(struct store *s, const char *id);
     X(a_migration_that_fails_changes_nothing)                                                                \
     X(damage_is_found_by_the_check)                                                                          \
     X(a_full_disk_loses_nothing)                                                                             \
+    X(an_index_that_cannot_grow_is_a_full_disk)                                                              \
     X(a_failing_disk_is_never_taken_for_success)                                                             \
     X(a_failed_journal_stays_failed)                                                                         \
     X(a_checkpoint_that_fails_loses_nothing)                                                                 \
