@@ -302,21 +302,24 @@ class Refusals(Case):
         d = self.daemon()
         d.stop()
         path = d.state_dir / "agentd.db"
-        self.set_version(path, 9999)
+        version = self.set_version(path, 9999)
         before = hashlib.sha256(path.read_bytes()).hexdigest()
         done = self.second(d)
         self.assertNotEqual(0, done.returncode)
         self.assertIn("newer", done.stderr)
         self.assertEqual(before, hashlib.sha256(path.read_bytes()).hexdigest())
-        self.set_version(path, 1)
+        self.set_version(path, version)
         d.start()
 
     @staticmethod
     def set_version(path, version):
+        """Returns the one before."""
         db = sqlite3.connect(path)
+        before = db.execute("PRAGMA user_version").fetchone()[0]
         db.execute(f"PRAGMA user_version = {version}")
         db.commit()
         db.close()
+        return before
 
     def test_a_database_of_somebody_else(self):
         for content in (b"this is no database, and precious" * 100, None):

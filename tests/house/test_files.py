@@ -1,4 +1,5 @@
 """Rules for the files themselves: sizes, generated files that are fresh, scripts that parse, texts that fit any machine."""
+import hashlib
 import json
 import os
 import re
@@ -120,6 +121,19 @@ class Migrations(unittest.TestCase):
         self.assertTrue(names)
         numbers = [int(n[:4]) for n in names]
         self.assertEqual(list(range(1, len(numbers) + 1)), numbers)
+
+    def test_none_is_edited_once_it_is_pinned(self):
+        """migrations/released has the hash of each: databases remember it, and one that was made with another text is refused."""
+        pinned = dict(line.split() for line in (house.ROOT / "migrations/released").read_text().splitlines())
+        found = {f.split("/")[1]: hashlib.blake2b((house.ROOT / f).read_bytes(), digest_size=32).hexdigest()
+                 for f in house.files(".sql") if f.startswith("migrations/")}
+        self.assertEqual(pinned, found, "a new migration is pinned by tests/fixtures/make; one that was released is never edited")
+
+    def test_each_has_a_fixture(self):
+        """So that there is a database of each schema that the tests bring to the newest one."""
+        names = {f.split("/")[2] for f in house.files() if f.startswith("tests/fixtures/schema-")}
+        wanted = {f"schema-{f.split('/')[1][:4]}" for f in house.files(".sql") if f.startswith("migrations/")}
+        self.assertEqual(wanted, names, "make it with tests/fixtures/make (AGENTD_BUILD: a build of this schema)")
 
 
 if __name__ == "__main__":

@@ -119,7 +119,8 @@ void a_newer_database_is_refused(void **state)
              "written by a newer agentd (schema 9, this one knows %zu): install the newer version",
              migrations_n);
     check_refused(&b, STORE_E_NEWER, words);
-    change_database(&b, "PRAGMA user_version = 1");
+    snprintf(words, sizeof words, "PRAGMA user_version = %zu", migrations_n);
+    change_database(&b, words);
     assert_int_equal(box_open(&b), 0); /* it was only refused, not harmed */
     assert_int_equal(count_events(b.store, A), 1);
     box_free(&b);

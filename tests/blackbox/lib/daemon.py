@@ -76,8 +76,8 @@ def daemons_of(state_dir):
 class Place:
     """A private home: state folder, socket, configuration, workspace, environment. Starts nothing."""
 
-    def __init__(self):
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="agentd-bb-"))
+    def __init__(self, folder=None):
+        self.dir = folder or pathlib.Path(tempfile.mkdtemp(prefix="agentd-bb-"))
         self.state_dir, self.socket = self.dir / "state", self.dir / "run" / "agentd.sock"
         self.config, self.workspace = self.dir / "config.yaml", self.dir / "work"
         self.home, self.tmp, self.reports = self.dir / "home", self.dir / "tmp", self.dir / "reports"
@@ -169,8 +169,8 @@ class Place:
 class Daemon(Place):
     """One daemon in the foreground, without a supervisor. start() and kill() may alternate."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, folder=None):
+        super().__init__(folder)
         self.process, self.clients = None, []
 
     def start(self, *more, wait=True):
