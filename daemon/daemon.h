@@ -7,6 +7,7 @@
 #include "daemon/rpc/rpc.h"
 #include "daemon/store/store.h"
 #include "daemon/tools/runs.h"
+#include "daemon/tools/watches.h"
 
 #include <uv.h>
 
@@ -25,6 +26,7 @@ struct daemon {
     struct pump *pump;
     struct store *store;
     struct runs *runs;
+    struct watches *watches;
     struct model *model; /* NULL until the first request: libcurl costs memory that an idle daemon need not have */
     struct rpc *rpc;
     struct world_state *world;

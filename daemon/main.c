@@ -198,6 +198,7 @@ static int build(struct daemon *d, struct parts *p)
                                              .limits = &d->config->limits,
                                              .callbacks = world_runs_callbacks(),
                                              .arg = d});
+    d->watches = watches_new(d->loop, world_file_changed, d);
     if (rpc_new(d, d->socket_path, inherited_socket(), &d->rpc, &p->error) < 0)
         return fail(LIFECYCLE_EXIT_STATE, "", &p->error);
     if (world_recover(d, &p->error) < 0)
@@ -241,6 +242,8 @@ static void take_apart(struct daemon *d, bool orderly)
         rpc_free(d->rpc);
     if (d->runs)
         runs_free(d->runs);
+    if (d->watches)
+        watches_free(d->watches);
     if (d->world)
         world_free(d);
     if (d->model)

@@ -92,6 +92,7 @@ void world_tasks_free(struct daemon *d);
 int world_recover(struct daemon *d, struct buf *error);
 
 /* world_effects.c */
+void world_file_changed(void *arg, const char *task, int64_t wait, int64_t condition);
 void world_effect_start(void *ctx, const char *task, const struct effect *effect);
 /* Starts some of those that wait, and asks for another turn if that was not all. */
 void world_effects_turn(struct daemon *d);

@@ -64,6 +64,16 @@ static void failed_cb(void *arg, enum model_fault fault, int64_t retry_after_ms,
     feed_failed(wt, fault, retry_after_ms, message);
 }
 
+/* What a wait for a file begins with: a change from here on ends it, whoever is there to see it. */
+static void take_stamps(const struct call_spec *spec)
+{
+    for (size_t i = 0; i < spec->conditions_n; i++) {
+        struct condition *c = (struct condition *)&spec->conditions[i]; /* the arena's, and ours */
+        if (c->kind == CONDITION_FILE)
+            watches_stamp(c->path.p, &c->stamp);
+    }
+}
+
 /* The calls of the response, understood. */
 static void done_cb(void *arg, const struct model_response *response)
 {
@@ -78,9 +88,11 @@ static void done_cb(void *arg, const struct model_response *response)
     struct model_part *parts = mem_alloc((response->parts_n + 1) * sizeof *parts);
     for (size_t i = 0; i < response->parts_n; i++) {
         parts[i] = response->parts[i];
-        if (parts[i].kind == PART_CALL)
-            tools_prepare(response->parts[i].call.tool, response->parts[i].call.arguments, str_of(t->workspace),
-                          &d->config->limits, &arena, &parts[i].call);
+        if (parts[i].kind != PART_CALL)
+            continue;
+        tools_prepare(response->parts[i].call.tool, response->parts[i].call.arguments, str_of(t->workspace), &d->config->limits,
+                      &arena, &parts[i].call);
+        take_stamps(&parts[i].call);
     }
     struct model_response understood = *response;
     understood.parts = parts;
@@ -297,6 +309,26 @@ static void start_input(struct daemon *d, const struct task *t, const struct cal
     FAILPOINT("world.input_sent");
 }
 
+/* ---- waits ---- */
+
+void world_file_changed(void *arg, const char *task, int64_t wait, int64_t condition)
+{
+    FAILPOINT("world.file_changed");
+    struct input in = {.kind = INPUT_FILE_CHANGED, .task = task};
+    in.file_changed.wait = wait;
+    in.file_changed.condition = condition;
+    feed(arg, &in);
+}
+
+static void start_watch(struct daemon *d, const struct task *t, int64_t wait, int64_t condition)
+{
+    const struct wait *w = task_wait(t, wait);
+    if (!w || condition < 0 || (size_t)condition >= w->conditions_n)
+        return; /* over meanwhile */
+    const struct condition *c = &w->conditions[condition];
+    watches_add(d->watches, t->id, wait, condition, c->path, &c->stamp);
+}
+
 static void start_effect(struct daemon *d, const char *task, const struct effect *effect)
 {
     const struct task *t = core_task(d->core, task);
@@ -327,6 +359,9 @@ static void start_effect(struct daemon *d, const char *task, const struct effect
         c = task_call(t, effect->a);
         if (c)
             start_input(d, t, c);
+        return;
+    case EFFECT_WATCH:
+        start_watch(d, t, effect->a, effect->b);
         return;
     }
 }
@@ -388,5 +423,7 @@ void world_effect_cancel(void *ctx, const char *task, const struct effect *effec
     struct daemon *d = ctx;
     if (effect->kind == EFFECT_MODEL)
         cancel_model(d, task, effect->a, effect->b);
+    if (effect->kind == EFFECT_WATCH)
+        watches_remove(d->watches, task, effect->a, effect->b);
     /* A run is followed until its runner is gone; input that was handed over is not taken back. */
 }

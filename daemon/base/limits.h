@@ -21,6 +21,10 @@
     X(tool_output_bytes_max, 262144, 1024, 4194304, "output that a call can ask for")                        \
     X(yield_ms, 10000, 250, 3600000, "how long a call waits for its process when it asks for nothing")       \
     X(yield_ms_max, 1800000, 250, 86400000, "how long a call can wait for its process")                      \
+    X(wait_ms_max, 2592000000, 1000, 315360000000, "how long a wait can be told to last")                     \
+    X(waits_per_task_max, 16, 1, 64, "waits of one task at once")                                            \
+    X(wait_conditions_max, 8, 1, 32, "conditions of one wait")                                               \
+    X(wait_path_bytes_max, 4096, 256, 65536, "path of a file that is waited for")                            \
     X(input_bytes_max, 1048576, 1024, 16777216, "bytes of one write_stdin")                                  \
     X(patch_bytes_max, 4194304, 1024, 67108864, "one patch")                                                 \
     X(image_bytes_max, 8388608, 1024, 67108864, "one image")                                                 \

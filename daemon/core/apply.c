@@ -339,6 +339,13 @@ static void apply_notice(const struct change *ch)
     }
 }
 
+static void apply_wait_ended(const struct change *ch)
+{
+    struct wait *w = task_wait_mut(ch->task, ch->fact->number);
+    if (w)
+        wait_free(w);
+}
+
 static void apply_event(const struct change *ch)
 {
     struct task *t = ch->task;
@@ -407,6 +414,12 @@ static void apply_event(const struct change *ch)
     case EVENT_NOTICE:
         apply_notice(ch);
         return;
+    case EVENT_WAIT_STARTED:
+        wait_begin(t, ch->fact->number, ch->now, ch->fact->run, ch->fact->spec);
+        return;
+    case EVENT_WAIT_ENDED:
+        apply_wait_ended(ch);
+        return;
     /* Facts for readers; the state does not depend on them (yet). */
     case EVENT_PLAN:
     case EVENT_RECOVERED:
@@ -419,8 +432,6 @@ static void apply_event(const struct change *ch)
     case EVENT_QUESTION_ANSWERED:
     case EVENT_COMPACTION_STARTED:
     case EVENT_COMPACTION_ENDED:
-    case EVENT_WAIT_STARTED:
-    case EVENT_WAIT_ENDED:
         return;
     }
 }

@@ -119,6 +119,7 @@ void core_adopt(struct core *c, const char *task, const struct clock_now *now)
     struct call *call;
     LIST_EACH(call, &t->calls, struct call, node)
         clock_deadline_adopt(&call->yield_at, now);
+    waits_adopt(t, now);
 }
 
 const struct task *core_admissible(const struct core *c)

@@ -55,6 +55,16 @@ struct call {
     struct clock_deadline yield_at;
 };
 
+/*~ A durable wake condition. It ends once: by the first of its conditions that is seen to be true, by input, or by the user. Which of
+ * two that come true together is as good as the other; the state that it leaves is committed with its end. */
+struct wait {
+    struct list node;
+    int64_t n;    /* "w<n>" */
+    int64_t call; /* which its end answers */
+    struct condition *conditions;
+    size_t conditions_n;
+};
+
 struct run {
     struct list node;
     int64_t n; /* "r<n>" */
@@ -87,7 +97,7 @@ struct task {
     int64_t created_ms, updated_ms;
 
     int64_t seq;
-    int64_t turns, steps, runs_n, calls_n, steers_n, items_n; /* counters: the last number given out */
+    int64_t turns, steps, runs_n, calls_n, steers_n, items_n, waits_n; /* counters: the last number given out */
     struct proto_usage usage;
     int64_t price_input, price_output; /* nano-USD a token; for what an attempt whose end is unknown may have cost */
     int64_t max_output_tokens;
@@ -106,7 +116,7 @@ struct task {
     int64_t tail_bytes;
     int64_t prefix_bytes; /* context_bytes when the last request was made; 0: none yet in this epoch */
 
-    struct list steers, notes, calls, runs;
+    struct list steers, notes, calls, runs, waits;
     int64_t steers_pending; /* accepted, not delivered */
     int64_t calls_open;
     int64_t runs_open; /* whose runner lives, as far as is known */
@@ -135,6 +145,7 @@ enum input_kind {
     INPUT_RUN_GONE,   /* the runner of an ended run is gone: the run needs no memory any more */
     INPUT_CALL_YIELD, /* the time of a waiting call is up: answer it with what there is */
     INPUT_INPUT_DONE, /* what became of a call's input */
+    INPUT_FILE_CHANGED, /* what EFFECT_WATCH looks at is no longer what it was */
     INPUT_RECOVER,    /* once per live task at start */
     INPUT_ADVANCE,    /* made by the pump: what follows from the state alone? */
 };
@@ -186,6 +197,9 @@ struct input {
             struct str error;
         } input_done;
         struct {
+            int64_t wait, condition; /* as in struct effect */
+        } file_changed;
+        struct {
             enum previous_end previous_end;
             const struct recover_probe *probes; /* one for each open run */
             size_t probes_n;
@@ -205,6 +219,7 @@ enum effect_kind {
     EFFECT_RUN,   /* a = run: start it if it was never started, else follow it; report ended, gone */
     EFFECT_KILL,  /* a = run: end it */
     EFFECT_INPUT, /* a = call: hand its input to its run; report input_done */
+    EFFECT_WATCH, /* a = wait, b = index of its condition: report file_changed when the path differs from its stamp, at once if so */
 };
 
 struct effect {
@@ -228,6 +243,7 @@ bool task_live(const struct task *t);
 bool task_final(const struct task *t);
 const struct run *task_run(const struct task *t, int64_t n);
 const struct call *task_call(const struct task *t, int64_t n);
+const struct wait *task_wait(const struct task *t, int64_t n);
 /* Fills the view; its strings live as long as the task is not changed. */
 void task_view(const struct task *t, struct proto_task *ret);
 

@@ -139,9 +139,13 @@ void decide_cancel(const struct core *c, const struct task *t, const struct inpu
         return;
     }
     /* Every call of the context needs its answer, should the task be taken up again. */
+    plan_waits_end(p, t, STR("cancelled"), STR("The user cancelled the task."));
     const struct call *call;
     LIST_EACH(call, (struct list *)&t->calls, struct call, node)
-    plan_result(p, call, STR("The user cancelled the task. The process of this call is being ended."), 0, true);
+    {
+        if (call->run)
+            plan_result(p, call, STR("The user cancelled the task. The process of this call is being ended."), 0, true);
+    }
     if (t->phase == PHASE_REQUEST)
         plan_cut(t, STR_NONE, p);
     if (t->phase != PHASE_IDLE)
@@ -185,9 +189,15 @@ void decide_resume(const struct task *t, const struct input *in, struct plan *p)
                     proto_enum_name(&task_state_enum, (int)t->state));
         return;
     }
-    enum task_state to = t->phase == PHASE_IDLE ? TASK_STATE_QUEUED : TASK_STATE_RUNNING;
-    struct event_task_state *state = plan_state(p, t, to, STR("resumed"));
+    struct event_task_state *state;
+    if (!waits && task_only_waits(t)) {
+        state = plan_waiting(p, t, STR("resumed"));
+    } else {
+        state = plan_state(p, t, t->phase == PHASE_IDLE ? TASK_STATE_QUEUED : TASK_STATE_RUNNING, STR("resumed"));
+    }
     plan_by(in, &state->by, &state->has_by);
+    if (waits)
+        plan_waits_end(p, t, STR("resumed"), STR("The user ended the wait early: go on."));
 }
 
 /* ---- dispatch ---- */
@@ -224,6 +234,9 @@ static void decide_task_input(const struct core *c, const struct task *t, const 
         return;
     case INPUT_INPUT_DONE:
         decide_input_done(t, in, p);
+        return;
+    case INPUT_FILE_CHANGED:
+        decide_file_changed(t, in, p);
         return;
     case INPUT_RECOVER:
         decide_recover(t, in, p);

@@ -84,6 +84,8 @@ static bool due(const struct clock_deadline *d, const struct clock_now *now)
 void decide_advance(const struct core *c, const struct task *t, const struct input *in, struct plan *p)
 {
     (void)in;
+    if (plan_wait_over(p, t)) /* also while it is paused: what it waited for has come, and the answer waits for the next step */
+        return;
     if (clock_deadline_set(&t->idle_at) && clock_deadline_left(&t->idle_at, p->now) == 0 && t->runs_open > 0) {
         plan_idle(t, p);
         return;
@@ -107,8 +109,11 @@ void decide_advance(const struct core *c, const struct task *t, const struct inp
         if (due(&t->retry_at, p->now))
             plan_step(t, t->steps, t->attempt + 1, p);
         return;
-    case PHASE_REQUEST:
     case PHASE_TOOLS:
+        if (t->state == TASK_STATE_RUNNING && task_only_waits(t))
+            plan_waiting(p, t, STR_NONE);
+        return;
+    case PHASE_REQUEST:
         return;
     }
 }

@@ -61,6 +61,8 @@ static struct str gate(const struct core *c, const struct task *t, const struct 
     if (spec->sort == CALL_SORT_INPUT && !task_run(t, spec->session))
         return plan_printf(p, "There is no session %" PRId64 ". Sessions are numbered as exec_command returned them.",
                            spec->session);
+    if (spec->sort == CALL_SORT_WAIT)
+        return wait_gate(c, t, spec, p);
     return STR_NONE;
 }
 
@@ -106,6 +108,11 @@ static void plan_call(const struct core *c, const struct task *t, const struct c
     }
     if (spec->sort == CALL_SORT_INPUT) {
         plan_called(t, spec, spec->session, p);
+        return;
+    }
+    if (spec->sort == CALL_SORT_WAIT) {
+        plan_called(t, spec, 0, p);
+        plan_wait_started(p, spec);
         return;
     }
     ++*runs;

@@ -30,6 +30,14 @@ size_t core_effects(const struct task *t, struct effect *ret, size_t max)
         if (run && !run->ended)
             put(ret, max, &n, EFFECT_INPUT, c->n, 0);
     }
+    const struct wait *w;
+    LIST_EACH(w, (struct list *)&t->waits, struct wait, node)
+    {
+        for (size_t i = 0; i < w->conditions_n; i++) {
+            if (w->conditions[i].kind == CONDITION_FILE)
+                put(ret, max, &n, EFFECT_WATCH, w->n, (int64_t)i);
+        }
+    }
     return n;
 }
 
@@ -67,7 +75,7 @@ static int64_t sooner(int64_t left, const struct clock_deadline *d, const struct
 int64_t core_wake(const struct core *c, const struct task *t, const struct clock_now *now)
 {
     (void)c;
-    int64_t left = INT64_MAX;
+    int64_t left = waits_wake(t, now);
     const struct call *call;
     LIST_EACH(call, (struct list *)&t->calls, struct call, node)
     {

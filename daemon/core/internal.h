@@ -20,10 +20,12 @@ struct core {
 struct task *task_new(const char *id);
 struct run *task_run_mut(struct task *t, int64_t n);
 struct call *task_call_mut(struct task *t, int64_t n);
+struct wait *task_wait_mut(struct task *t, int64_t n);
 void steer_free(struct steer *s);
 void note_free(struct note *n);
 void call_free(struct call *c);
 void run_free(struct run *r);
+void wait_free(struct wait *w);
 void task_set_text(char **to, struct str text);
 /* What the core counts of a task; taken off before a change and put on after it. */
 void core_count(struct core *c, const struct task *t, int sign);
@@ -34,6 +36,17 @@ void core_unindex_name(struct core *c, struct task *t);
 int64_t task_steers_due(const struct task *t);
 /* What the attempt under way may cost at most, in nano-USD. */
 int64_t task_attempt_cost_max(const struct task *t);
+
+/* ---- wait.c ---- */
+/* Makes a wait of what a call asks for; its durations count from now. */
+void wait_begin(struct task *t, int64_t n, const struct clock_now *now, int64_t call, const struct call_spec *spec);
+/* The first of its conditions that the state and the time make true, or NULL. */
+const struct condition *wait_true(const struct task *t, const struct wait *w, const struct clock_now *now);
+/* Milliseconds until time alone may end a wait of the task. */
+int64_t waits_wake(const struct task *t, const struct clock_now *now);
+void waits_adopt(struct task *t, const struct clock_now *now);
+/* Calls are open, and nothing but waits would answer them. */
+bool task_only_waits(const struct task *t);
 
 /* ---- decide_*.c ---- */
 void decide_create(const struct core *c, const struct input *in, struct plan *p);
@@ -46,6 +59,7 @@ void decide_model_failed(const struct core *c, const struct task *t, const struc
 void decide_run_ended(const struct task *t, const struct input *in, struct plan *p);
 void decide_call_yield(const struct task *t, const struct input *in, struct plan *p);
 void decide_input_done(const struct task *t, const struct input *in, struct plan *p);
+void decide_file_changed(const struct task *t, const struct input *in, struct plan *p);
 void decide_recover(const struct task *t, const struct input *in, struct plan *p);
 void decide_advance(const struct core *c, const struct task *t, const struct input *in, struct plan *p);
 
@@ -56,6 +70,15 @@ void plan_by(const struct input *in, struct proto_by *by, bool *has_by);
 struct plan_op *plan_result(struct plan *p, const struct call *call, struct str output, int64_t output_bytes, bool is_error);
 void plan_run_ended(struct plan *p, const struct task *t, const struct run *run, const struct run_exit *exit,
                     const struct run_output *output);
+/* Why a call's wait cannot begin, or STR_NONE. */
+struct str wait_gate(const struct core *c, const struct task *t, const struct call_spec *spec, struct plan *p);
+void plan_wait_started(struct plan *p, const struct call_spec *spec);
+/* The one wait that is over by the state and the time, if there is one: false if not. */
+bool plan_wait_over(struct plan *p, const struct task *t);
+/* Ends all of them, for a reason that is none of their conditions. */
+void plan_waits_end(struct plan *p, const struct task *t, struct str reason, struct str answer);
+/* The task waits from now on: says for what, and until when. */
+struct event_task_state *plan_waiting(struct plan *p, const struct task *t, struct str reason);
 void plan_turn_end(struct plan *p, const struct task *t, enum turn_outcome outcome, struct str text);
 
 /* ---- text.c: sentences for the model ---- */
@@ -63,6 +86,11 @@ void plan_turn_end(struct plan *p, const struct task *t, enum turn_outcome outco
 struct str text_run_result(struct plan *p, const struct run *r, const struct run_exit *exit,
                            const struct run_output *output);
 struct str text_run_note(struct plan *p, const struct run *r, const struct run_exit *exit);
+/* A condition as events name it ("run r3"), and for people ("the end of session 3"). */
+struct str text_condition(struct plan *p, const struct condition *c);
+struct str text_conditions(struct plan *p, const struct wait *w);
+/* What its call is answered with when it has come true. */
+struct str text_wait_over(struct plan *p, const struct condition *c);
 struct str text_id(struct plan *p, char letter, int64_t n);
 /* At most n bytes of it, and no part of a character. */
 struct str text_cut(struct str text, size_t n);

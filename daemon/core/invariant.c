@@ -47,6 +47,8 @@ static const char *check_links(const struct task *t)
     const struct call *c;
     LIST_EACH(c, (struct list *)&t->calls, struct call, node)
     {
+        if (c->sort == CALL_SORT_WAIT)
+            continue;
         if (!c->run || !task_run(t, c->run))
             return "an open call waits for a run that is known";
         const struct run *r = task_run(t, c->run);
@@ -62,6 +64,31 @@ static const char *check_links(const struct task *t)
     return NULL;
 }
 
+static const char *check_waits(const struct task *t)
+{
+    int64_t calls = 0;
+    const struct call *c;
+    LIST_EACH(c, (struct list *)&t->calls, struct call, node)
+    calls += c->sort == CALL_SORT_WAIT;
+    const struct wait *w;
+    LIST_EACH(w, (struct list *)&t->waits, struct wait, node)
+    {
+        c = task_call(t, w->call);
+        if (!c || c->sort != CALL_SORT_WAIT)
+            return "a wait has a call that it answers";
+        if (w->conditions_n == 0)
+            return "a wait has a condition";
+        for (size_t i = 0; i < w->conditions_n; i++) {
+            const struct run *r = w->conditions[i].kind == CONDITION_RUN ? task_run(t, w->conditions[i].run) : NULL;
+            if (r && r->ended)
+                return "a wait ends with its run";
+        }
+    }
+    if (calls != list_length(&t->waits))
+        return "a call that waits has one wait";
+    return NULL;
+}
+
 const char *core_invariant(const struct core *c, const struct task *t)
 {
     const char *broken = check_counts(t);
@@ -69,6 +96,8 @@ const char *core_invariant(const struct core *c, const struct task *t)
         broken = check_phase(t);
     if (!broken)
         broken = check_links(t);
+    if (!broken)
+        broken = check_waits(t);
     if (!broken && c->running_n > c->limits.tasks_running_max)
         broken = "no more tasks run than limits.tasks_running_max";
     if (!broken && !task_final(t) && !core_task_named(c, str_of(t->name)))

@@ -13,6 +13,7 @@ void plan_begin(struct plan *p, const struct task *t, const struct clock_now *no
         p->items = t->items_n;
         p->calls = t->calls_n;
         p->runs = t->runs_n;
+        p->waits = t->waits_n;
     }
 }
 

@@ -5,7 +5,7 @@
 
 /* What apply must know of an event beyond its public members. It lives in memory only: recovery reads snapshots. */
 struct fact {
-    int64_t number;               /* of the call, run or steer that the event is about */
+    int64_t number;               /* of the call, run, steer or wait that the event is about */
     int64_t run;                  /* of a call: the run that it waits for */
     int64_t seen_bytes;           /* tool.result: how far the run's output was shown; -1: not at all */
     const struct call_spec *spec; /* tool.called, run.started */
@@ -38,7 +38,7 @@ struct plan {
     enum rpc_error error;
     struct buf error_text;
     /* Numbers given out so far, from the task's counters on. */
-    int64_t items, calls, runs;
+    int64_t items, calls, runs, waits;
 };
 
 void plan_begin(struct plan *p, const struct task *t, const struct clock_now *now);

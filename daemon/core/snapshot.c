@@ -94,6 +94,32 @@ static void pack_run(struct buf *b, const struct run *r)
     pack_close(b, mark);
 }
 
+static void pack_condition(struct buf *b, const struct condition *c)
+{
+    size_t mark = pack_open(b, "condition");
+    pack_i64(b, "kind", c->kind);
+    pack_i64(b, "delay", c->delay_ms);
+    pack_deadline(b, "at", &c->at);
+    pack_i64(b, "wall", c->wall_ms);
+    pack_i64(b, "run", c->run);
+    pack_str(b, "path", c->path);
+    pack_i64(b, "exists", c->stamp.exists);
+    pack_i64(b, "size", c->stamp.size);
+    pack_i64(b, "mtime", c->stamp.mtime_ns);
+    pack_i64(b, "inode", c->stamp.inode);
+    pack_close(b, mark);
+}
+
+static void pack_wait(struct buf *b, const struct wait *w)
+{
+    size_t mark = pack_open(b, "wait");
+    pack_i64(b, "n", w->n);
+    pack_i64(b, "call", w->call);
+    for (size_t i = 0; i < w->conditions_n; i++)
+        pack_condition(b, &w->conditions[i]);
+    pack_close(b, mark);
+}
+
 void task_snapshot(const struct task *t, struct buf *b)
 {
     pack_str(b, "id", str_of(t->id));
@@ -116,6 +142,7 @@ void task_snapshot(const struct task *t, struct buf *b)
     pack_i64(b, "calls", t->calls_n);
     pack_i64(b, "steers", t->steers_n);
     pack_i64(b, "items", t->items_n);
+    pack_i64(b, "waits", t->waits_n);
     pack_usage(b, &t->usage);
     pack_i64(b, "price_input", t->price_input);
     pack_i64(b, "price_output", t->price_output);
@@ -146,6 +173,9 @@ void task_snapshot(const struct task *t, struct buf *b)
     const struct run *r;
     LIST_EACH(r, (struct list *)&t->runs, struct run, node)
     pack_run(b, r);
+    const struct wait *w;
+    LIST_EACH(w, (struct list *)&t->waits, struct wait, node)
+    pack_wait(b, w);
 }
 
 /* ---- back ---- */
@@ -299,6 +329,53 @@ static int unpack_run(struct str in, struct task *t)
     return r->command && r->workdir ? more : -1;
 }
 
+/* A kind of a later version would never come true. */
+static bool condition_known(const struct condition *c)
+{
+    return c->kind >= CONDITION_TIME && c->kind <= CONDITION_QUOTA && (c->kind != CONDITION_FILE || c->path.p);
+}
+
+static int unpack_condition(struct str in, struct wait *w)
+{
+    w->conditions = mem_realloc(w->conditions, (w->conditions_n + 1) * sizeof *w->conditions);
+    struct condition *c = &w->conditions[w->conditions_n++];
+    *c = (struct condition){0};
+    struct pack_field f;
+    int more;
+    while ((more = pack_next(&in, &f)) > 0) {
+        TAKE_ENUM("kind", c->kind, enum condition_kind)
+        TAKE_I64("delay", c->delay_ms)
+        TAKE_I64("wall", c->wall_ms)
+        TAKE_I64("run", c->run)
+        TAKE_BOOL("exists", c->stamp.exists)
+        TAKE_I64("size", c->stamp.size)
+        TAKE_I64("mtime", c->stamp.mtime_ns)
+        TAKE_I64("inode", c->stamp.inode)
+        if (pack_is(&f, "path")) {
+            mem_free((char *)c->path.p);
+            c->path = str_n(unpack_text(&f), f.bytes.n);
+        }
+        if (pack_is(&f, "at") && unpack_deadline(f.bytes, &c->at) < 0)
+            return -1;
+    }
+    return condition_known(c) ? more : -1;
+}
+
+static int unpack_wait(struct str in, struct task *t)
+{
+    struct wait *w = MEM_NEW(struct wait);
+    list_append(&t->waits, &w->node);
+    struct pack_field f;
+    int more;
+    while ((more = pack_next(&in, &f)) > 0) {
+        TAKE_I64("n", w->n)
+        TAKE_I64("call", w->call)
+        if (pack_is(&f, "condition") && unpack_condition(f.bytes, w) < 0)
+            return -1;
+    }
+    return more;
+}
+
 static int unpack_group(const struct pack_field *f, struct task *t)
 {
     if (pack_is(f, "usage"))
@@ -315,6 +392,8 @@ static int unpack_group(const struct pack_field *f, struct task *t)
         return unpack_call(f->bytes, t);
     if (pack_is(f, "run"))
         return unpack_run(f->bytes, t);
+    if (pack_is(f, "wait"))
+        return unpack_wait(f->bytes, t);
     return 0;
 }
 
@@ -347,6 +426,7 @@ static int unpack_task(struct str in, struct task *t)
         TAKE_I64("calls", t->calls_n)
         TAKE_I64("steers", t->steers_n)
         TAKE_I64("items", t->items_n)
+        TAKE_I64("waits", t->waits_n)
         TAKE_I64("price_input", t->price_input)
         TAKE_I64("price_output", t->price_output)
         TAKE_I64("max_output", t->max_output_tokens)

@@ -14,6 +14,7 @@ struct task *task_new(const char *id)
     list_init(&t->notes);
     list_init(&t->calls);
     list_init(&t->runs);
+    list_init(&t->waits);
     return t;
 }
 
@@ -50,6 +51,15 @@ void run_free(struct run *r)
     mem_free(r);
 }
 
+void wait_free(struct wait *w)
+{
+    list_remove(&w->node);
+    for (size_t i = 0; i < w->conditions_n; i++)
+        mem_free((char *)w->conditions[i].path.p);
+    mem_free(w->conditions);
+    mem_free(w);
+}
+
 void task_free(struct task *t)
 {
     struct steer *s;
@@ -64,6 +74,9 @@ void task_free(struct task *t)
     struct run *r;
     LIST_EACH(r, &t->runs, struct run, node)
         run_free(r);
+    struct wait *w;
+    LIST_EACH(w, &t->waits, struct wait, node)
+        wait_free(w);
     mem_free(t->name);
     mem_free(t->objective);
     mem_free(t->workspace);
@@ -121,6 +134,22 @@ struct call *task_call_mut(struct task *t, int64_t n)
 const struct call *task_call(const struct task *t, int64_t n)
 {
     return task_call_mut((struct task *)t, n);
+}
+
+struct wait *task_wait_mut(struct task *t, int64_t n)
+{
+    struct wait *w;
+    LIST_EACH(w, &t->waits, struct wait, node)
+    {
+        if (w->n == n)
+            return w;
+    }
+    return NULL;
+}
+
+const struct wait *task_wait(const struct task *t, int64_t n)
+{
+    return task_wait_mut((struct task *)t, n);
 }
 
 /* A token has three bytes or more in what agents send; the answer may have been as long as it was allowed to be. */

@@ -106,3 +106,107 @@ struct str text_run_note(struct plan *p, const struct run *r, const struct run_e
                    unread, r->n);
     return plan_take(p, &b);
 }
+
+/* ---- waits ---- */
+
+#define CONDITION_BYTES_MAX 400 /* of one, for people */
+
+static void put_clock(struct buf *b, int64_t wall_ms)
+{
+    char at[CLOCK_TEXT_SIZE];
+    clock_format(wall_ms, at);
+    buf_puts(b, at);
+}
+
+struct str text_condition(struct plan *p, const struct condition *c)
+{
+    struct buf b = {0};
+    switch (c->kind) {
+    case CONDITION_TIME:
+    case CONDITION_QUOTA:
+        buf_puts(&b, c->kind == CONDITION_TIME ? "time " : "quota ");
+        put_seconds(&b, c->delay_ms);
+        break;
+    case CONDITION_CLOCK:
+        buf_puts(&b, "clock ");
+        put_clock(&b, c->wall_ms);
+        break;
+    case CONDITION_RUN:
+        buf_printf(&b, "run r%" PRId64, c->run);
+        break;
+    case CONDITION_FILE:
+        buf_puts(&b, "file ");
+        buf_str(&b, c->path);
+        break;
+    case CONDITION_ANSWER:
+        buf_puts(&b, "answer");
+        break;
+    }
+    return plan_take(p, &b);
+}
+
+static void put_condition(struct buf *b, const struct condition *c)
+{
+    switch (c->kind) {
+    case CONDITION_TIME:
+        put_seconds(b, c->delay_ms);
+        return;
+    case CONDITION_QUOTA:
+        buf_puts(b, "the provider's quota");
+        return;
+    case CONDITION_CLOCK:
+        put_clock(b, c->wall_ms);
+        return;
+    case CONDITION_RUN:
+        buf_printf(b, "the end of session %" PRId64, c->run);
+        return;
+    case CONDITION_FILE:
+        buf_puts(b, "a change of ");
+        buf_str(b, text_cut(c->path, CONDITION_BYTES_MAX));
+        return;
+    case CONDITION_ANSWER:
+        buf_puts(b, "an answer");
+        return;
+    }
+}
+
+struct str text_conditions(struct plan *p, const struct wait *w)
+{
+    struct buf b = {0};
+    for (size_t i = 0; i < w->conditions_n; i++) {
+        buf_puts(&b, i ? " or " : "");
+        put_condition(&b, &w->conditions[i]);
+    }
+    return plan_take(p, &b);
+}
+
+struct str text_wait_over(struct plan *p, const struct condition *c)
+{
+    struct buf b = {0};
+    buf_puts(&b, "The wait is over: ");
+    switch (c->kind) {
+    case CONDITION_TIME:
+        put_seconds(&b, c->delay_ms);
+        buf_puts(&b, " have passed.");
+        break;
+    case CONDITION_QUOTA:
+        buf_puts(&b, "the provider's quota is there again.");
+        break;
+    case CONDITION_CLOCK:
+        buf_puts(&b, "it is ");
+        put_clock(&b, p->now->wall_ms);
+        buf_putc(&b, '.');
+        break;
+    case CONDITION_RUN:
+        buf_printf(&b, "session %" PRId64 " has ended.", c->run);
+        break;
+    case CONDITION_FILE:
+        buf_str(&b, c->path);
+        buf_puts(&b, " has changed.");
+        break;
+    case CONDITION_ANSWER:
+        buf_puts(&b, "there is an answer.");
+        break;
+    }
+    return plan_take(p, &b);
+}

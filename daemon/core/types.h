@@ -20,6 +20,33 @@ enum call_sort {
     CALL_SORT_ANSWER = 1, /* needs no process: the answer is known (update_plan, every refusal) */
     CALL_SORT_RUN = 2,    /* starts a run and waits for it, at most yield_ms */
     CALL_SORT_INPUT = 3,  /* input to a living run (or an empty poll), then waits at most yield_ms */
+    CALL_SORT_WAIT = 4,   /* needs no process: answered when one of its conditions has come true */
+};
+
+/* What a wait can be for. Stored. */
+enum condition_kind {
+    CONDITION_TIME = 1,   /* delay_ms have passed */
+    CONDITION_CLOCK = 2,  /* the wall clock says wall_ms, or more */
+    CONDITION_RUN = 3,    /* a run has ended, whichever way */
+    CONDITION_FILE = 4,   /* what is found at a path is no longer what its stamp says */
+    CONDITION_ANSWER = 5, /* a person has said something */
+    CONDITION_QUOTA = 6,  /* delay_ms have passed, after which a provider serves again */
+};
+
+/* What was found at a path, as far as a change of it can be told. */
+struct file_stamp {
+    bool exists; /* else the rest is 0 */
+    int64_t size, mtime_ns, inode;
+};
+
+struct condition {
+    enum condition_kind kind;
+    int64_t delay_ms;
+    int64_t wall_ms;
+    int64_t run;
+    struct str path; /* absolute */
+    struct file_stamp stamp;   /* taken before the wait is committed: a change while nobody looks is noticed */
+    struct clock_deadline at; /* of delay_ms, from the moment in which the wait began; not set before */
 };
 
 /* A tool call as tools_prepare() understood it. */
@@ -39,6 +66,9 @@ struct call_spec {
     struct str payload;
     struct str workdir; /* absolute */
     bool tty;
+
+    const struct condition *conditions; /* CALL_SORT_WAIT: any of them ends it */
+    size_t conditions_n;
 
     int64_t session; /* CALL_SORT_INPUT: the number of the run */
     struct str input; /* bytes; empty: only poll */

@@ -12,7 +12,7 @@
 #include <assert.h>
 #include <stdio.h>
 
-#define EFFECTS_MAX 4096 /* of one task: runs_per_task_max and calls_per_step_max are below */
+#define EFFECTS_MAX 8192 /* of one task: all that its runs, calls and waits may want, at their limits, is below */
 #define MOVES_MAX 1000   /* of one task in a row without an input: more is a loop in the core */
 
 enum release_kind { RELEASE_AFTER, RELEASE_START, RELEASE_CANCEL };

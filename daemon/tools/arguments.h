@@ -35,7 +35,7 @@ int argument_waits(const struct arguments *a, int64_t yield_ms_default);
 struct str argument_title(struct proto_arena *arena, struct str text);
 
 typedef int tool_prepare_cb(struct arguments *a); /* 0, or -1 with a sentence in error */
-extern const struct tool tool_exec, tool_stdin, tool_patch, tool_plan, tool_image;
-tool_prepare_cb tool_exec_prepare, tool_stdin_prepare, tool_patch_prepare, tool_plan_prepare, tool_image_prepare;
+extern const struct tool tool_exec, tool_stdin, tool_patch, tool_plan, tool_image, tool_wait;
+tool_prepare_cb tool_exec_prepare, tool_stdin_prepare, tool_patch_prepare, tool_plan_prepare, tool_image_prepare, tool_wait_prepare;
 /* The spec of a patch run, also for a shell command that is nothing but a patch. */
 int tool_patch_spec(struct arguments *a, struct str patch);

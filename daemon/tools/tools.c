@@ -12,7 +12,7 @@ static const struct {
     tool_prepare_cb *prepare;
 } known[] = {
     {&tool_exec, tool_exec_prepare}, {&tool_stdin, tool_stdin_prepare}, {&tool_patch, tool_patch_prepare},
-    {&tool_plan, tool_plan_prepare}, {&tool_image, tool_image_prepare},
+    {&tool_plan, tool_plan_prepare}, {&tool_image, tool_image_prepare}, {&tool_wait, tool_wait_prepare},
 };
 
 #define KNOWN_N (sizeof known / sizeof known[0])

@@ -22,6 +22,10 @@ def stdin(run, chars, yield_ms):
     return {"tool": "write_stdin", "arguments": {"session_id": run, "chars": chars, "yield_time_ms": yield_ms}}
 
 
+def wait(**conditions):
+    return {"tool": "wait", "arguments": conditions}
+
+
 def patch(n):
     head = "*** Begin Patch\n*** "
     if n == 0:
@@ -73,6 +77,12 @@ class Script:
         self.labels[later] = run
         self.step(sh(f"{effect}; (sleep 0.4; '{self.effect}' {later}) > later-{run} 2>&1 &", 20000))
 
+    def waiting(self):
+        """For a file that goes on changing while the wait begins, and for a moment."""
+        run, effect = self.label()
+        self.step(sh(f"{effect}; (for i in 1 2 3 4 5 6; do sleep 0.1; echo $i >> flag-{run}; done) > /dev/null 2>&1 &", 20000))
+        self.step(wait(path=f"flag-{run}", seconds=3), wait(seconds=0.2))
+
     def patched(self):
         calls = [patch(self.patches)]
         self.runs += 1
@@ -101,6 +111,7 @@ def work(effect):
     s.slow()
     s.patched()
     s.background()
+    s.waiting()
     s.faulty({"cut_after_bytes": 400})
     s.large()
     s.patched()

@@ -56,6 +56,7 @@ static void check_snapshot(struct sim *s, const struct task *t)
 static void check_task(struct sim *s, const struct task *t, struct sim_task *known)
 {
     check_invariant(s, t);
+    waits_check(s, t, known);
     buf_clear(&s->once);
     task_snapshot(t, &s->once);
     uint64_t now = hash(buf_view(&s->once));
@@ -125,7 +126,8 @@ static int64_t number_in(const char *json, const char *name)
 
 static struct sim_fact *fact_of(struct sim *s, const struct sim_event *e, enum sim_number kind)
 {
-    static const char *const names[NUMBER_KINDS] = {"\"step\":", "\"call\":\"c", "\"run\":\"r", "\"steer\":\"s"};
+    static const char *const names[NUMBER_KINDS] = {"\"step\":", "\"call\":\"c", "\"run\":\"r", "\"steer\":\"s",
+                                                     "\"wait\":\"w"};
     int64_t n = number_in(e->json, names[kind]);
     if (n < 1)
         sim_fail(s, "%s: an event without its number: %s", e->task, e->json);
@@ -173,13 +175,24 @@ static void waive_steers(struct sim_task *row)
         f->of[i].waived |= f->of[i].begun && !f->of[i].ended;
 }
 
-void check_event(struct sim *s, struct sim_task *row, const struct sim_event *e)
+static void check_wait(struct sim *s, struct sim_task *row, struct sim_event *e)
+{
+    check_pair(s, e, NUMBER_WAIT, e->kind == EVENT_WAIT_STARTED);
+    int64_t n = number_in(e->json, "\"wait\":\"w");
+    if (e->kind == EVENT_WAIT_STARTED)
+        waits_started(s, row, e, n);
+    else
+        waits_ended(s, row, e, n);
+}
+
+void check_event(struct sim *s, struct sim_task *row, struct sim_event *e)
 {
     if (e->seq != row->seq + 1)
         sim_fail(s, "%s: event %" PRId64 " follows event %" PRId64, e->task, e->seq, row->seq);
     row->seq = e->seq;
     if (e->pos <= s->durable_pos)
         sim_fail(s, "pos %" PRId64 " follows %" PRId64, e->pos, s->durable_pos);
+    waits_retry(s, row, e);
     switch ((int)e->kind) {
     case EVENT_TOOL_CALLED:
     case EVENT_TOOL_RESULT:
@@ -188,6 +201,10 @@ void check_event(struct sim *s, struct sim_task *row, const struct sim_event *e)
     case EVENT_RUN_STARTED:
     case EVENT_RUN_ENDED:
         check_pair(s, e, NUMBER_RUN, e->kind == EVENT_RUN_STARTED);
+        return;
+    case EVENT_WAIT_STARTED:
+    case EVENT_WAIT_ENDED:
+        check_wait(s, row, e);
         return;
     case EVENT_STEP_STARTED:
         check_step_started(s, row, e);
@@ -235,6 +252,7 @@ static void check_row(struct sim *s, const struct sim_task *row)
 {
     check_pairs(s, row, NUMBER_CALL, "call");
     check_pairs(s, row, NUMBER_RUN, "run");
+    check_pairs(s, row, NUMBER_WAIT, "wait");
     struct task *t = task_from_snapshot(buf_view(&row->snapshot));
     int64_t bytes = row->context_bytes + 100;
     if (t->context_bytes != bytes || t->context_n != (row->context_n ? row->context_n : 1))

@@ -14,7 +14,13 @@ void journal_event(void *ctx, const struct event *event)
     struct sim_batch *b = &s->filling;
     GROW(b->events, b->events_n, b->events_cap);
     struct sim_event *e = &b->events[b->events_n++];
-    *e = (struct sim_event){.pos = event->pos, .seq = event->seq, .kind = event->kind};
+    *e = (struct sim_event){.pos = event->pos,
+                            .seq = event->seq,
+                            .kind = event->kind,
+                            .now_ms = s->now_ms,
+                            .wall_ms = sim_now(s).wall_ms,
+                            .boot = s->boot};
+    waits_note(s, e, event);
     snprintf(e->task, sizeof e->task, "%.*s", STR_ARG(event->task));
     struct buf json = {0};
     event_encode(&json, event);
@@ -56,8 +62,10 @@ void journal_task(void *ctx, const struct task *t)
 
 void batch_clear(struct sim_batch *b)
 {
-    for (size_t i = 0; i < b->events_n; i++)
+    for (size_t i = 0; i < b->events_n; i++) {
         mem_free(b->events[i].json);
+        mem_free(b->events[i].wait);
+    }
     for (size_t i = 0; i < b->tasks_n; i++)
         buf_free(&b->tasks[i].snapshot);
     mem_free(b->events);
@@ -205,6 +213,7 @@ static void task_forget(struct sim_task *t)
     mem_free(t->runs);
     for (int i = 0; i < NUMBER_KINDS; i++)
         mem_free(t->facts[i].of);
+    waits_free(t);
     buf_free(&t->snapshot);
     mem_free(t);
 }

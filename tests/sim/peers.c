@@ -50,7 +50,26 @@ static void check_request(struct sim *s, const char *task, const struct effect *
 
 #define PARTS_MAX 8
 
-static void make_call(struct sim *s, const struct task *t, struct call_spec *c, struct proto_plan_entry *entry)
+/* One that lives, where there is one: input to it goes somewhere. */
+static int64_t a_session(struct sim *s, const struct task *t)
+{
+    const struct run *r;
+    int64_t n = 0;
+    LIST_EACH(r, (struct list *)&t->runs, struct run, node)
+    n += !r->ended;
+    if (n == 0 || sim_chance(s, 20))
+        return sim_range(s, s->shape.days && t->runs_n > 8 ? t->runs_n - 8 : 0, t->runs_n + 1);
+    n = sim_range(s, 1, n);
+    LIST_EACH(r, (struct list *)&t->runs, struct run, node)
+    {
+        if (!r->ended && --n == 0)
+            return r->n;
+    }
+    return 1;
+}
+
+static void make_call(struct sim *s, const struct task *t, struct call_spec *c, struct proto_plan_entry *entry,
+                      struct condition room[SIM_CONDITIONS])
 {
     *c = (struct call_spec){.wire_id = STR("w1"), .tool = STR("exec_command"), .arguments = STR("{}")};
     int sort = (int)sim_range(s, 0, 9);
@@ -64,8 +83,10 @@ static void make_call(struct sim *s, const struct task *t, struct call_spec *c, 
         c->workdir = STR("/w");
     } else if (sort <= 7) {
         c->sort = CALL_SORT_INPUT;
-        c->session = sim_range(s, s->shape.days && t->runs_n > 8 ? t->runs_n - 8 : 0, t->runs_n + 1);
-        c->input = sim_chance(s, 50) ? STR("y\n") : STR("");
+        c->session = a_session(s, t);
+        c->input = sim_chance(s, 70) ? STR("y\n") : STR("");
+    } else if (sim_chance(s, 40)) {
+        waits_call(s, t, c, room);
     } else {
         c->sort = CALL_SORT_ANSWER;
         c->answer = STR("ok");
@@ -82,6 +103,7 @@ static void respond(struct sim *s, const struct task *t, int64_t step, int64_t a
 {
     struct model_part parts[PARTS_MAX] = {0};
     struct proto_plan_entry entries[PARTS_MAX];
+    struct condition conditions[PARTS_MAX][SIM_CONDITIONS];
     struct str raw[1] = {STR("{\"raw\":1}")};
     size_t n = 0;
     if (sim_chance(s, 30))
@@ -92,7 +114,7 @@ static void respond(struct sim *s, const struct task *t, int64_t step, int64_t a
     int64_t calls = tired || (s->calm && sim_chance(s, 40)) || sim_chance(s, 10) ? 0 : sim_range(s, 1, 4);
     for (int64_t i = 0; i < calls; i++, n++) {
         parts[n].kind = PART_CALL;
-        make_call(s, t, &parts[n].call, &entries[n]);
+        make_call(s, t, &parts[n].call, &entries[n], conditions[n]);
     }
     struct model_response response = {.parts = parts,
                                       .parts_n = n,
@@ -288,6 +310,9 @@ void peers_effect_start(void *ctx, const char *task, const struct effect *e)
     case EFFECT_INPUT:
         sim_schedule(s, sim_range(s, 0, 50), ACTION_INPUT, s->life, task, e->a, 0);
         return;
+    case EFFECT_WATCH:
+        waits_watch(s, task, e);
+        return;
     }
 }
 
@@ -296,6 +321,8 @@ void peers_effect_cancel(void *ctx, const char *task, const struct effect *e)
     struct sim *s = ctx;
     if (e->kind == EFFECT_MODEL)
         journal_known(s, task)->model_life = 0;
+    if (e->kind == EFFECT_WATCH)
+        waits_unwatch(s, task, e);
 }
 
 void peers_input(struct sim *s, const struct action *a)

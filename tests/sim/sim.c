@@ -107,6 +107,7 @@ static void start_daemon(struct sim *s, enum previous_end end)
                                 .collect = peers_collect,
                                 .partial = peers_partial};
     s->life++;
+    s->up_ms = s->now_ms;
     s->published_pos = s->durable_pos;
     s->core = core_new(&s->limits);
     s->pump = pump_new(s->core, &world, &s->limits, s->published_pos);
@@ -176,9 +177,24 @@ static void jump_clock(struct sim *s)
     const int64_t year_ms = 365 * DAY_MS;
     s->jumps++;
     s->wall_offset_ms = sim_range(s, -10 * year_ms, 10 * year_ms);
+    s->jumped_ms = s->now_ms;
 }
 
 /* ---- one seed ---- */
+
+/* What was begun before may wait for a person, or for a year that is far away now: somebody lets it go on. */
+static void look_after(struct sim *s)
+{
+    const struct task *t;
+    LIST_EACH(t, core_tasks(s->core), struct task, node)
+    {
+        struct input in = {.kind = INPUT_RESUME, .task = t->id};
+        if (t->state == TASK_STATE_WAITING && !list_empty(&t->waits))
+            sim_input(s, &in, NULL);
+    }
+    if (s->now_ms < s->shape.faulty_ms + 4 * DAY_MS) /* longer than any process */
+        sim_schedule(s, HOUR_MS, ACTION_CLIENT, 0, "", 0, 0);
+}
 
 static void act(struct sim *s, const struct action *a)
 {
@@ -203,8 +219,10 @@ static void act(struct sim *s, const struct action *a)
         peers_input(s, a);
         return;
     case ACTION_CLIENT:
-        if (s->calm)
+        if (s->calm) {
+            look_after(s);
             return;
+        }
         if (s->core)
             peers_client(s);
         sim_schedule(s, sim_range(s, 0, s->shape.client_gap_ms), ACTION_CLIENT, 0, "", 0, 0);
@@ -212,6 +230,13 @@ static void act(struct sim *s, const struct action *a)
     case ACTION_OUTAGE:
         if (!s->calm)
             peers_outage(s);
+        return;
+    case ACTION_FILE:
+        if (!s->calm)
+            waits_file_change(s);
+        return;
+    case ACTION_FILE_SEEN:
+        waits_file_seen(s, a);
         return;
     case ACTION_START:
         start_daemon(s, (enum previous_end)a->a);
@@ -223,6 +248,7 @@ static void calm_down(struct sim *s)
 {
     s->calm = true;
     s->wall_offset_ms = 0;
+    s->jumped_ms = s->now_ms;
     const struct task *t;
     LIST_EACH(t, core_tasks(s->core), struct task, node)
     {
@@ -287,6 +313,7 @@ static void run(struct sim *s)
     set_limits(s);
     start_daemon(s, PREVIOUS_END_STOP);
     sim_schedule(s, 0, ACTION_CLIENT, 0, "", 0, 0);
+    sim_schedule(s, sim_range(s, 0, MINUTE_MS), ACTION_FILE, 0, "", 0, 0);
     if (s->shape.days)
         sim_schedule(s, sim_range(s, 0, 2 * DAY_MS), ACTION_OUTAGE, 0, "", 0, 0);
     while (queue_take(&s->queue, &a)) {
@@ -313,6 +340,12 @@ static void add_up(struct sim *total, const struct sim *s)
     total->outages += s->outages;
     total->downs += s->downs;
     total->inputs += s->inputs;
+    total->waits += s->waits;
+    total->timers += s->timers;
+    total->file_changes += s->file_changes;
+    total->early += s->early;
+    total->doubles += s->doubles;
+    total->lost += s->lost;
     total->tasks_made += s->tasks_made;
     total->steers_n += s->steers_n;
     total->runs_n += s->runs_n;
@@ -332,6 +365,7 @@ static uint64_t run_seed(uint64_t seed, const struct shape *shape, bool verbose,
     mem_free(s.promises);
     mem_free(s.steers);
     mem_free(s.changed);
+    mem_free(s.watches);
     buf_free(&s.once);
     buf_free(&s.twice);
     return s.digest;
@@ -400,9 +434,11 @@ static void print_figures(uint64_t seeds, const struct sim *t)
     printf("sim: %" PRIu64 " seeds, %" PRId64 " simulated hours, %" PRId64 " tasks, %" PRId64 " steps, %" PRId64
            " events, %" PRId64 " requests, %" PRId64 " processes, %" PRId64 " inputs taken, %zu steers acknowledged, %" PRId64
            " crashes, %" PRId64 " stops, %" PRId64 " reboots, %" PRId64 " times down for long, %" PRId64
-           " outages, %" PRId64 " times a full disk, %" PRId64 " clock jumps, %" PRId64 " tasks out of memory: every rule held\n",
+           " outages, %" PRId64 " times a full disk, %" PRId64 " clock jumps, %" PRId64 " tasks out of memory, %" PRId64 " waits, %" PRId64
+           " file changes, %" PRId64 " timers fired, %" PRId64 " early, %" PRId64 " double, %" PRId64 " lost: every rule held\n",
            seeds, t->now_ms / HOUR_MS, t->tasks_made, t->steps, t->events_n, t->requests, t->runs_n, t->inputs, t->steers_n,
-           t->crashes, t->stops, t->reboots, t->downs, t->outages, t->fulls, t->jumps, t->evictions);
+           t->crashes, t->stops, t->reboots, t->downs, t->outages, t->fulls, t->jumps, t->evictions, t->waits, t->file_changes,
+           t->timers, t->early, t->doubles, t->lost);
 }
 
 int main(int argc, char **argv)

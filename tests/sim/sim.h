@@ -5,6 +5,7 @@
  *   queue.c     what happens next
  *   journal.c   a database that commits late, fails with "full", and keeps only what was committed when the daemon crashes
  *   peers.c     the model, the processes and the clients: late, wrong, gone, twice
+ *   waits.c     wake conditions, and the files that some are for
  *   check.c     what must be true, at every step, of every event that becomes durable, and at the end
  *   sim.c       crash and start; the command line */
 #include "daemon/base/buf.h"
@@ -24,7 +25,11 @@
         }                                                                                                    \
     } while (0)
 
+#define SIM_FILES 8
+#define SIM_CONDITIONS 3 /* of one wait at most */
+
 struct sim;
+struct sim_wait; /* waits.c */
 
 enum action_kind {
     ACTION_COMMIT,
@@ -35,6 +40,8 @@ enum action_kind {
     ACTION_INPUT,
     ACTION_CLIENT,
     ACTION_OUTAGE, /* the provider goes away for a while */
+    ACTION_FILE,   /* one changes */
+    ACTION_FILE_SEEN,
     ACTION_START,  /* the daemon comes back after it was down */
 };
 
@@ -83,6 +90,18 @@ struct sim_event {
     char task[TASK_ID_SIZE];
     enum event_kind kind;
     char *json;
+    int64_t now_ms, wall_ms, boot; /* when it was decided */
+    int64_t delay_ms;              /* step.retry */
+    struct sim_wait *wait;         /* wait.started */
+};
+
+struct sim_file {
+    int64_t version, changed_ms;
+};
+
+struct sim_watch { /* what the daemon of a life follows */
+    char task[TASK_ID_SIZE];
+    int64_t life, wait, condition, file;
 };
 
 struct sim_batch { /* rows that wait for their commit */
@@ -102,13 +121,13 @@ struct sim_batch { /* rows that wait for their commit */
 
 /* What the durable events say of one number of a task. */
 struct sim_fact {
-    uint8_t begun; /* step.started, tool.called, run.started, steer.accepted */
-    uint8_t ended; /* step.ended, tool.result, run.ended, steer.delivered */
+    uint8_t begun; /* step.started, tool.called, run.started, steer.accepted, wait.started */
+    uint8_t ended; /* step.ended, tool.result, run.ended, steer.delivered, wait.ended */
     uint8_t seen;  /* steer.seen; the runner took the input of the call */
     bool waived;   /* a steer that was cancelled with its task */
 };
 
-enum sim_number { NUMBER_STEP, NUMBER_CALL, NUMBER_RUN, NUMBER_STEER, NUMBER_KINDS };
+enum sim_number { NUMBER_STEP, NUMBER_CALL, NUMBER_RUN, NUMBER_STEER, NUMBER_WAIT, NUMBER_KINDS };
 
 struct sim_task {
     char id[TASK_ID_SIZE];
@@ -122,6 +141,9 @@ struct sim_task {
         struct sim_fact *of;
         size_t n;
     } facts[NUMBER_KINDS];
+    struct sim_wait **waits; /* by number; NULL: over */
+    size_t waits_n;
+    int64_t retry_ms, retry_boot; /* when the next attempt may be made; 0: at any time */
     /* the outside */
     struct sim_run **runs; /* by number - 1; NULL: never heard of */
     size_t runs_n;
@@ -141,6 +163,11 @@ struct sim {
     int64_t wall_offset_ms, boot;
     int64_t boot_started_ms;
     int64_t outage_until_ms;
+    int64_t jumped_ms, up_ms; /* since when the wall clock was not set, and this daemon is up */
+
+    struct sim_file files[SIM_FILES];
+    struct sim_watch *watches;
+    size_t watches_n, watches_cap;
 
     struct queue queue;
     int64_t steps;
@@ -170,6 +197,7 @@ struct sim {
     size_t promises_n, promises_cap;
     int64_t tasks_made, runs_n;
     int64_t crashes, stops, requests, reboots, fulls, jumps, evictions, outages, downs, inputs;
+    int64_t waits, timers, file_changes, early, doubles, lost;
 };
 
 /* sim.c */
@@ -214,10 +242,23 @@ void peers_client(struct sim *s);
 void peers_reboot(struct sim *s);
 void peers_recover(struct sim *s, const struct task *t, enum previous_end end);
 
+/* waits.c */
+void waits_file_change(struct sim *s);
+void waits_file_seen(struct sim *s, const struct action *a);
+void waits_watch(struct sim *s, const char *task, const struct effect *e);
+void waits_unwatch(struct sim *s, const char *task, const struct effect *e);
+void waits_call(struct sim *s, const struct task *t, struct call_spec *c, struct condition room[SIM_CONDITIONS]);
+void waits_note(struct sim *s, struct sim_event *e, const struct event *event);
+void waits_started(struct sim *s, struct sim_task *row, struct sim_event *e, int64_t n);
+void waits_ended(struct sim *s, struct sim_task *row, const struct sim_event *e, int64_t n);
+void waits_retry(struct sim *s, struct sim_task *row, const struct sim_event *e);
+void waits_check(struct sim *s, const struct task *t, const struct sim_task *row);
+void waits_free(struct sim_task *row);
+
 /* check.c */
 void check_changed(struct sim *s, const char *task);
 void check_step(struct sim *s);
 void check_all(struct sim *s);
-void check_event(struct sim *s, struct sim_task *row, const struct sim_event *e);
+void check_event(struct sim *s, struct sim_task *row, struct sim_event *e);
 void check_published(struct sim *s, const struct pump_event *events, size_t n);
 void check_end(struct sim *s);

@@ -67,10 +67,10 @@ static void refused(const char *because)
 static void test_definitions(void **state)
 {
     (void)state;
-    static const char *const names[] = {"exec_command", "write_stdin", "apply_patch", "update_plan", "view_image"};
+    static const char *const names[] = {"exec_command", "write_stdin", "apply_patch", "update_plan", "view_image", "wait"};
     size_t n;
     const struct tool *all = tools_all(&n);
-    assert_int_equal(n, 5);
+    assert_int_equal(n, 6);
     for (size_t i = 0; i < n; i++) {
         assert_string_equal(all[i].name, names[i]);
         assert_true(strlen(all[i].description) > 20);
@@ -295,6 +295,82 @@ static void cleans(struct str raw, bool more, const char *want, size_t used)
 
 #define FFFD "\xEF\xBF\xBD"
 
+static void test_wait(void **state)
+{
+    (void)state;
+    prepare("wait", "{\"seconds\":1.5,\"path\":\"out/log\",\"session_id\":3,\"until\":\"2026-01-02T15:04:05Z\"}");
+    assert_int_equal(spec.sort, CALL_SORT_WAIT);
+    assert_int_equal(spec.conditions_n, 4);
+    assert_int_equal(spec.conditions[0].kind, CONDITION_RUN);
+    assert_int_equal(spec.conditions[0].run, 3);
+    assert_int_equal(spec.conditions[1].kind, CONDITION_FILE);
+    is(spec.conditions[1].path, "/work/space/out/log");
+    assert_int_equal(spec.conditions[2].kind, CONDITION_CLOCK);
+    assert_int_equal(spec.conditions[2].wall_ms, INT64_C(1767366245000));
+    assert_int_equal(spec.conditions[3].kind, CONDITION_TIME);
+    assert_int_equal(spec.conditions[3].delay_ms, 1500);
+    prepare("wait", "{\"until\":\"2026-01-02T15:04:05.250Z\"}");
+    assert_int_equal(spec.conditions[0].wall_ms, INT64_C(1767366245250));
+}
+
+static void test_wait_habits(void **state)
+{
+    (void)state;
+    prepare("wait", "{\"seconds\":\"90\"}");
+    assert_int_equal(spec.conditions[0].delay_ms, 90000);
+    prepare("wait", "{\"timeout\":\"2 min\"}");
+    assert_int_equal(spec.conditions[0].delay_ms, 120000);
+    prepare("wait", "{\"seconds\":0}");
+    assert_int_equal(spec.conditions[0].delay_ms, 0);
+    prepare("wait", "{\"session_id\":[\"r1\",\"2\"],\"paths\":[\"a\",\"/b\"]}");
+    assert_int_equal(spec.conditions_n, 4);
+    assert_int_equal(spec.conditions[0].run, 1);
+    assert_int_equal(spec.conditions[1].run, 2);
+    is(spec.conditions[2].path, "/work/space/a");
+    is(spec.conditions[3].path, "/b");
+}
+
+static void test_waits_that_cannot_be(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *arguments, *because;
+    } bad[] = {
+        {"{}", "what to wait for: `seconds`, `until`, `session_id` or `path`"},
+        {"{\"seconds\":-1}", "from 0 to 2592000"},
+        {"{\"seconds\":1e99}", "from 0 to 2592000"},
+        {"{\"seconds\":2592001}", "from 0 to 2592000"},
+        {"{\"seconds\":\"soon\"}", "`seconds` must be a number"},
+        {"{\"seconds\":true}", "`seconds` must be a number"},
+        {"{\"until\":\"tomorrow\"}", "a moment in UTC like"},
+        {"{\"until\":\"2026-01-02T15:04:05+\"}", "a moment in UTC like"},
+        {"{\"until\":\"2026-01-02T15:04:05Z\\u0000\"}", "a moment in UTC like"},
+        {"{\"until\":5}", "`until` must be a string"},
+        {"{\"session_id\":0}", "the number that exec_command returned"},
+        {"{\"session_id\":\"r1x\"}", "the number that exec_command returned"},
+        {"{\"session_id\":[1,{}]}", "the number that exec_command returned"},
+        {"{\"path\":\"\"}", "`path` must be"},
+        {"{\"path\":7}", "`path` must be"},
+        {"{\"path\":\"a\\u0000b\"}", "`path` must be"},
+        {"{\"session_id\":[1,2,3,4,5,6,7,8,9]}", "more than 8 conditions"},
+        {"{\"path\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\"]}", "more than 8 conditions"},
+        {"{\"session_id\":[1,2,3,4,5,6,7,8],\"seconds\":1}", "more than 8 conditions"},
+        {"{\"session_id\":[1,2,3,4,5,6,7,8],\"until\":\"2026-01-02T15:04:05Z\"}", "more than 8 conditions"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        prepare("wait", bad[i].arguments);
+        refused(bad[i].because);
+    }
+    struct buf long_path = {0};
+    buf_puts(&long_path, "{\"path\":\"");
+    for (int i = 0; i < 5000; i++)
+        buf_putc(&long_path, 'a');
+    buf_puts(&long_path, "\"}");
+    prepare("wait", buf_cstr(&long_path));
+    refused("`path` is too long");
+    buf_free(&long_path);
+}
+
 static void test_clean(void **state)
 {
     (void)state;
@@ -319,7 +395,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(test_definitions), CASE(test_exec),  CASE(test_exec_habits), CASE(test_exec_refused), CASE(test_stdin),
-        CASE(test_patch),       CASE(test_plan),  CASE(test_image),       CASE(test_clean),
+        CASE(test_patch),       CASE(test_plan),  CASE(test_image),      CASE(test_wait),
+        CASE(test_wait_habits), CASE(test_waits_that_cannot_be),       CASE(test_clean),
     };
     return cmocka_run_group_tests_name("tools", tests, NULL, NULL);
 }

@@ -39,6 +39,10 @@ def image(path):
     return ("view_image", {"path": str(path)})
 
 
+def wait(**conditions):
+    return ("wait", conditions)
+
+
 class Request:
     def __init__(self, line, headers, body):
         self.method, self.path, _ = line.split(" ", 2)
