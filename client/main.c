@@ -80,14 +80,13 @@ int client_fail(struct client *c, int rc)
 int client_usage(const struct client *c, const char *format, ...)
 {
     CLEANUP(buf_free) struct buf b = {0};
-    char *text = NULL;
+    CLEANUP(buf_free) struct buf text = {0};
     va_list args;
     va_start(args, format);
-    int n = vasprintf(&text, format, args);
+    buf_vprintf(&text, format, args);
     va_end(args);
     buf_printf(&b, "agentctl %s --help says more.", c->args.command->name);
-    say_error(n >= 0 ? text : "wrong usage", buf_cstr(&b));
-    free(text);
+    say_error(buf_cstr(&text), buf_cstr(&b));
     return EXIT_USAGE;
 }
 

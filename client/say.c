@@ -91,14 +91,12 @@ void say_talk(const char *sentence)
 
 void say_talkf(const char *format, ...)
 {
-    char *text = NULL;
+    CLEANUP(buf_free) struct buf b = {0};
     va_list args;
     va_start(args, format);
-    int n = vasprintf(&text, format, args);
+    buf_vprintf(&b, format, args);
     va_end(args);
-    if (n >= 0)
-        put_talk(str_n(text, (size_t)n));
-    free(text);
+    put_talk(buf_view(&b));
 }
 
 void say_error(const char *sentence, const char *hint)

@@ -137,13 +137,11 @@ static void __attribute__((format(printf, 4, 0)))
 put_linef(struct view *v, enum say_style style, bool whole, const char *format, va_list args)
 {
     CLEANUP(buf_free) struct buf b = {0};
-    char *text = NULL;
-    int n = vasprintf(&text, format, args);
-    size_t indent = n > 0 ? strspn(text, " ") : 0;
+    CLEANUP(buf_free) struct buf text = {0};
+    buf_vprintf(&text, format, args);
+    size_t indent = strspn(buf_cstr(&text), " ");
     buf_put(&b, "        ", indent < 8 ? indent : 8);
-    if (n >= 0)
-        put_line(v, style, buf_cstr(&b), str_n(text + indent, (size_t)n - indent), whole ? 0 : columns(v, indent));
-    free(text);
+    put_line(v, style, buf_cstr(&b), str_n(text.p + indent, text.n - indent), whole ? 0 : columns(v, indent));
 }
 
 void view_linef(struct view *v, enum say_style style, const char *format, ...)

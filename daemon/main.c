@@ -306,6 +306,7 @@ int main(int argc, char **argv)
         return r;
     mallopt(M_ARENA_MAX, 1); /* two threads that allocate little need no second heap */
     json_set_alloc_funcs(mem_malloc_raw, mem_free);
+    uv_replace_allocator(mem_malloc_raw, mem_realloc, mem_calloc_raw, mem_free);
     if (sodium_init() < 0) {
         log_error("libsodium could not be started");
         return LIFECYCLE_EXIT_IO;

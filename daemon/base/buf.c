@@ -42,19 +42,25 @@ void buf_str(struct buf *b, struct str s)
     buf_put(b, s.p, s.n);
 }
 
+void buf_vprintf(struct buf *b, const char *format, va_list args)
+{
+    va_list again;
+    va_copy(again, args);
+    int n = vsnprintf(NULL, 0, format, args);
+    if (n >= 0) {
+        char *to = buf_reserve(b, (size_t)n);
+        vsnprintf(to, (size_t)n + 1, format, again);
+        b->n += (size_t)n;
+    }
+    va_end(again);
+}
+
 void buf_printf(struct buf *b, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(NULL, 0, format, args);
+    buf_vprintf(b, format, args);
     va_end(args);
-    if (n < 0)
-        return;
-    char *to = buf_reserve(b, (size_t)n);
-    va_start(args, format);
-    vsnprintf(to, (size_t)n + 1, format, args);
-    va_end(args);
-    b->n += (size_t)n;
 }
 
 void buf_i64(struct buf *b, int64_t v)

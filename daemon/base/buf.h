@@ -2,6 +2,7 @@
 /* A growable byte buffer, always followed by a NUL that is not counted. Zero-initialise to start. */
 #include "str.h"
 
+#include <stdarg.h>
 #include <stdint.h>
 
 struct buf {
@@ -15,6 +16,7 @@ void buf_putc(struct buf *b, char c);
 void buf_puts(struct buf *b, const char *s);
 void buf_str(struct buf *b, struct str s);
 void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void buf_vprintf(struct buf *b, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 void buf_i64(struct buf *b, int64_t v);
 /* Room for n more bytes at b->p + b->n; the caller writes them and adds to b->n. */
 char *buf_reserve(struct buf *b, size_t n);

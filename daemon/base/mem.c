@@ -1,13 +1,17 @@
 #include "mem.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
-static _Noreturn void out_of_memory(void)
+void mem_none(void)
 {
-    static const char text[] = "agentd: out of memory; what was acknowledged is safe, start again to go on\n";
-    ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
+    static char text[] = ": out of memory; what was acknowledged is safe, start again to go on\n";
+    struct iovec line[] = {{program_invocation_short_name, strlen(program_invocation_short_name)},
+                           {text, sizeof text - 1}};
+    ssize_t ignored = writev(STDERR_FILENO, line, 2);
     (void)ignored;
     _exit(MEM_EXIT_STATUS);
 }
@@ -16,7 +20,7 @@ void *mem_alloc(size_t size)
 {
     void *p = calloc(1, size ? size : 1);
     if (!p)
-        out_of_memory();
+        mem_none();
     return p;
 }
 
@@ -24,7 +28,15 @@ void *mem_malloc_raw(size_t size)
 {
     void *p = malloc(size ? size : 1);
     if (!p)
-        out_of_memory();
+        mem_none();
+    return p;
+}
+
+void *mem_calloc_raw(size_t n, size_t size)
+{
+    void *p = calloc(n ? n : 1, size ? size : 1);
+    if (!p)
+        mem_none();
     return p;
 }
 
@@ -32,7 +44,7 @@ void *mem_realloc(void *p, size_t size)
 {
     void *q = realloc(p, size ? size : 1);
     if (!q)
-        out_of_memory();
+        mem_none();
     return q;
 }
 

@@ -18,8 +18,12 @@ void *mem_realloc(void *p, size_t size);
 char *mem_dup(const void *p, size_t n);
 char *mem_strdup(const char *s); /* NULL stays NULL */
 void mem_free(void *p);
-/* Plain malloc contract (not zeroed, exits instead of NULL), for json_set_alloc_funcs() and its like. */
+/* The end that they all come to, for who is told by a library that there was no memory. */
+_Noreturn void mem_none(void);
+/* Plain malloc and calloc contract (exits instead of NULL), for json_set_alloc_funcs() and its like: libraries that
+ * do not survive a NULL, or tell it as something else. */
 void *mem_malloc_raw(size_t size);
+void *mem_calloc_raw(size_t n, size_t size);
 
 #define MEM_NEW(type) ((type *)mem_alloc(sizeof(type)))
 

@@ -58,9 +58,12 @@ static int refuse_yaml(struct reader *r)
 
 static int next_event(struct reader *r, yaml_event_t *ret)
 {
-    if (!yaml_parser_parse(&r->yaml, ret))
-        return refuse_yaml(r);
-    return 0;
+    if (yaml_parser_parse(&r->yaml, ret))
+        return 0;
+    /* No fault of the file: as an error of the configuration the daemon would stay down. */
+    if (r->yaml.error == YAML_MEMORY_ERROR || r->yaml.error == YAML_NO_ERROR)
+        mem_none();
+    return refuse_yaml(r);
 }
 
 static struct tree *tree_new(enum tree_kind kind, size_t line)
@@ -249,10 +252,8 @@ static int read_stream(struct reader *r, struct tree **ret)
 int tree_read(const char *file, struct str text, struct tree **ret, struct buf *error)
 {
     struct reader r = {.file = file, .text = text, .error = error};
-    if (!yaml_parser_initialize(&r.yaml)) {
-        buf_printf(error, "%s:1: there is not enough memory to read it", file);
-        return -1;
-    }
+    if (!yaml_parser_initialize(&r.yaml))
+        mem_none();
     yaml_parser_set_encoding(&r.yaml, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&r.yaml, (const unsigned char *)text.p, text.n);
     int rc = read_stream(&r, ret);

@@ -1,8 +1,10 @@
 #include "daemon/model/curl_api.h"
 
 #include "daemon/base/log.h"
+#include "daemon/base/mem.h"
 
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define LIBRARY "libcurl.so.4"
@@ -22,15 +24,12 @@ static int load_symbol(void *library, const char *name, void *ret, size_t size)
     return 0;
 }
 
-int curl_api_load(void)
+static int load(void)
 {
-    static int loaded; /* 1: yes; -1: it failed, and would again */
-    if (loaded != 0)
-        return loaded == 1 ? 0 : -1;
-    loaded = -1;
     void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
-        log_error("%s cannot be loaded (on Debian: apt install libcurl4): %s", LIBRARY, dlerror());
+        const char *why = dlerror();
+        log_error("%s cannot be loaded (on Debian: apt install libcurl4): %s", LIBRARY, why ? why : "no reason given");
         return -1;
     }
 #define X(name)                                                                                              \
@@ -38,10 +37,17 @@ int curl_api_load(void)
         return -1;
     CURL_API(X)
 #undef X
-    if (curl_api.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+    if (curl_api.global_init_mem(CURL_GLOBAL_DEFAULT, mem_malloc_raw, mem_free, mem_realloc, mem_strdup, mem_calloc_raw) !=
+        CURLE_OK) {
         log_error("%s does not start", LIBRARY);
         return -1;
     }
-    loaded = 1;
     return 0;
+}
+
+int curl_api_load(void)
+{
+    static bool loaded;
+    loaded = loaded || load() == 0;
+    return loaded ? 0 : -1;
 }

@@ -5,7 +5,7 @@
 #include <curl/curl.h>
 
 #define CURL_API(X)                                                                                          \
-    X(global_init)                                                                                           \
+    X(global_init_mem)                                                                                       \
     X(free)                                                                                                  \
     X(slist_append)                                                                                          \
     X(slist_free_all)                                                                                        \

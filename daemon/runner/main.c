@@ -3,6 +3,7 @@
 #include "daemon/runner/runner.h"
 
 #include "daemon/base/failpoint.h"
+#include "daemon/base/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -171,7 +172,7 @@ int main(int argc, char **argv)
     r.started_boot_ms = record_boot_ms();
     record_boot_id(r.boot_id);
 
-    struct buf detail = {0};
+    CLEANUP(buf_free) struct buf detail = {0};
     int begun = begin(&r, &detail);
     if (begun > 0)
         return 0;

@@ -21,6 +21,8 @@ static const char *const query_sql[QUERY_N] = {
 
 int db_status(int rc)
 {
+    if (rc == SQLITE_IOERR_NOMEM)
+        mem_none();
     switch (rc & 0xff) {
     case SQLITE_OK:
     case SQLITE_ROW:
@@ -28,6 +30,8 @@ int db_status(int rc)
         return 0;
     case SQLITE_FULL:
         return STORE_E_FULL;
+    case SQLITE_NOMEM: /* a task must not fail, nor a client be refused, for what a new process can read */
+        mem_none();
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
         return STORE_E_FOREIGN;
@@ -227,5 +231,8 @@ struct str db_column(sqlite3_stmt *query, int at)
     const char *p = sqlite3_column_type(query, at) == SQLITE_BLOB
                         ? sqlite3_column_blob(query, at)
                         : (const char *)sqlite3_column_text(query, at);
-    return (struct str){p ? p : "", (size_t)sqlite3_column_bytes(query, at)};
+    size_t n = (size_t)sqlite3_column_bytes(query, at);
+    if (!p && n)
+        mem_none();
+    return (struct str){p ? p : "", n};
 }

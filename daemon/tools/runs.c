@@ -250,8 +250,9 @@ static pid_t spawn_runner(const struct runs *r, const char *folder, int spec, in
 {
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, spec, RUNNER_FD_SPEC);
-    posix_spawn_file_actions_adddup2(&actions, listener, RUNNER_FD_LISTEN);
+    if (posix_spawn_file_actions_adddup2(&actions, spec, RUNNER_FD_SPEC) != 0 ||
+        posix_spawn_file_actions_adddup2(&actions, listener, RUNNER_FD_LISTEN) != 0)
+        mem_none(); /* it would start without them, and say that it has nothing to run */
     /* Named as defaults, libc need not ask for each signal first. */
     posix_spawnattr_t attributes;
     sigset_t all;

@@ -156,7 +156,8 @@ static bool recover_patch(struct runs *r, const char *task, const char *run, int
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     for (int fd = 0; fd <= 2; fd++)
-        posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
+        if (posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0) != 0)
+            mem_none();
     int error = posix_spawn(&pid, r->tool_path, &actions, NULL, argv, env);
     posix_spawn_file_actions_destroy(&actions);
     if (error)
@@ -174,12 +175,18 @@ static bool recover_patch(struct runs *r, const char *task, const char *run, int
     return true;
 }
 
+/* By a signal, or without memory: in the middle of whatever it did. */
+static bool ended_anywhere(const struct run_exit *ended)
+{
+    return ended->has_signal || (ended->has_exit_code && ended->exit_code == MEM_EXIT_STATUS);
+}
+
 int runs_take_exit(struct runs *r, const char *task, const char *run, int dirfd, struct run_exit *ret)
 {
     int found = runs_read_exit(r, dirfd, ret);
     if (found != 0)
         return found;
-    if (!ret->has_signal || faccessat(dirfd, RUN_FILE_PATCH, F_OK, 0) < 0)
+    if (!ended_anywhere(ret) || faccessat(dirfd, RUN_FILE_PATCH, F_OK, 0) < 0)
         return 0;
     struct run_exit settled;
     if (recover_patch(r, task, run, dirfd, &settled))
