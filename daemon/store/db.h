@@ -1,6 +1,7 @@
 #pragma once
 /* One SQLite connection as agentd uses it: its settings, its statements, its errors as STORE_E_* (without memory
- * the process ends, as everywhere). No table is known here. A connection belongs to one thread at a time and is opened without SQLite's own mutexes.
+ * the process ends, as everywhere). No table is known here. A connection belongs to one thread at a time and is
+ * opened without SQLite's own mutexes.
  *
  * Of the two connections to the live database one writes and checkpoints, and the other never does either:
  * SQLite up to 3.51.2 can corrupt a database otherwise (sqlite.org/wal.html#walresetbug). */

@@ -150,26 +150,35 @@ def blackbox(options, report, env, folder):
 
 # ---- what prints TAP by itself ----
 
+def campaign(report, env, kind, name, *more):
+    """Its short form; each rule is a test case, and the figures are shown."""
+    if report.wanted(f"{kind} {name}"):
+        code, output, seconds = run([str(ROOT / "tests" / kind / name), *more], env, 600)
+        count_tap(report, f"{kind} {name}", code, output, seconds)
+        report.say("\n".join(f"{kind} {name}: {line[2:]}" for line in output.splitlines() if line.startswith("# ")))
+
+
 def crash(options, report, env, folder):
-    """The short forms; each rule is a test case, and the figures are shown."""
     env = dict(env, AGENTD_BUILD=str(folder))
     with report.suite("crash tests"):
         for name in ("runnerkill", "kill"):
-            if report.wanted(f"crash {name}"):
-                command = [str(ROOT / "tests" / "crash" / name), *(["--kills", "20"] if options.quick else [])]
-                code, output, seconds = run(command, env, 600)
-                count_tap(report, f"crash {name}", code, output, seconds)
-                report.say("\n".join(f"crash {name}: {line[2:]}" for line in output.splitlines() if line.startswith("# ")))
+            campaign(report, env, "crash", name, *(["--kills", "20"] if options.quick else []))
+
+
+def faults(options, report, env, folder):
+    env = dict(env, AGENTD_BUILD=str(folder))
+    with report.suite("faults"):
+        campaign(report, env, "faults", "oom", *(["--seconds", "10"] if options.quick else []))
 
 
 def fuzz(options, report, env):
-    """Each corpus replayed, then a few seconds of new inputs; a target is a test case, and its figures are shown."""
+    """Each corpus replayed, then half a minute of new inputs; a target is a test case, and its figures are shown."""
     names = sorted(f.stem.removeprefix("fuzz_") for f in (ROOT / "tests" / "fuzz").glob("fuzz_*.c"))
     wanted = [option for n in names if report.wanted(f"fuzz {n}") for option in ("--target", n)]
     if wanted:
         with report.suite("fuzz tests"):
-            command = [str(ROOT / "tests" / "fuzz" / "run"), "--seconds", "4", "--jobs", str(options.jobs), *wanted]
-            code, output, seconds = run(command, env, 600)
+            command = [str(ROOT / "tests" / "fuzz" / "run"), "--seconds", "30", "--jobs", str(options.jobs), *wanted]
+            code, output, seconds = run(command, env, 1800)
             count_tap(report, "fuzz", code, output, seconds)
             report.say("\n".join(line for line in output.splitlines() if line.startswith("ok ")))
 

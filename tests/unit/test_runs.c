@@ -637,6 +637,26 @@ static void test_patch_cut_short(void **state)
     assert_string_equal(now.p, "new");
 }
 
+/* agentd-tool ends so wherever it was when there was no memory: in the middle of the patch, too. */
+static void test_patch_without_memory(void **state)
+{
+    struct box *b = *state;
+    struct run_exit e;
+    cut_patch(b, "r1", true);
+    CLEANUP(buf_free) struct buf record = {0};
+    run_record_put(&record, &(struct run_record){.end = RUN_END_EXITED, .code = MEM_EXIT_STATUS});
+    write_file(path_of(b, "r1", RUN_FILE_EXIT), buf_view(&record));
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, &e), RUN_PROBE_ENDED);
+    assert_int_equal(e.outcome, RUN_OUTCOME_DONE);
+    assert_int_equal(e.exit_code, MEM_EXIT_STATUS);
+    assert_true(str_starts(e.detail, "the patch was cut short; its contents were compared and it is now applied"));
+    char path[PATH_MAX + 8];
+    snprintf(path, sizeof path, "%s/file", b->work);
+    CLEANUP(buf_free) struct buf now = {0};
+    read_file(path, &now);
+    assert_string_equal(now.p, "new");
+}
+
 /* A signal for the runner itself ends the run, in order. */
 static void test_runner_terminated(void **state)
 {
@@ -759,6 +779,7 @@ int main(int argc, char **argv)
         CASE(test_long_command),
         CASE(test_patch),
         CASE(test_patch_cut_short),
+        CASE(test_patch_without_memory),
         CASE(test_runner_terminated),
         CASE(test_image),
         CASE(test_delete),
