@@ -33,6 +33,8 @@ static void show_status(const json_t *result)
     buf_printf(&line, "\n  state %s\n  socket %s\n", client_string(d, "state_dir"), client_string(d, "socket"));
     if (*config)
         buf_printf(&line, "  configuration %s\n", config);
+    if (strcmp(client_string(d, "version"), AGENTD_VERSION) != 0)
+        buf_puts(&line, "  this agentctl is " AGENTD_VERSION "; agentctl daemon restart starts the agentd that belongs to it\n");
     CLEANUP(buf_free) struct buf safe = {0};
     text_put_safe(&safe, buf_view(&line));
     say_data(buf_view(&safe));
@@ -164,11 +166,12 @@ int cmd_daemon_restart(struct client *c)
 {
     int rc = link_find(c->link, 0);
     if (rc == LINK_OK) {
+        bool replaced = start_take_post(link_state_dir(c->link));
         int code = end(c, true);
         if (code != EXIT_DONE)
             return code;
-        /* Its supervisor brings it back; where it had none, the call below starts one. */
-        rc = link_find(c->link, BACK_MS_MAX);
+        /* Its supervisor brings it back; where it had none, or one of another installation, the call below starts one. */
+        rc = link_find(c->link, replaced ? 0 : BACK_MS_MAX);
     }
     if (rc != LINK_OK && !link_error_is_absence(c->link))
         return client_fail(c, rc);

@@ -63,6 +63,7 @@ void link_free(struct link *l)
     buf_free(&l->state_dir);
     buf_free(&l->socket);
     buf_free(&l->config);
+    buf_free(&l->version);
     buf_free(&l->error);
     buf_free(&l->hint);
     mem_free(l);

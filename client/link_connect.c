@@ -38,6 +38,9 @@ static int initialize(struct link *l)
         return link_fail(l, LINK_E_NO_DAEMON, "the daemon at %s does not answer", link_socket(l));
     if (rc != LINK_OK)
         return rc;
+    const char *version = json_string_value(json_object_get(json_object_get(reply.json, "server"), "version"));
+    buf_clear(&l->version);
+    buf_puts(&l->version, version ? version : AGENTD_VERSION);
     const char *theirs = json_string_value(json_object_get(reply.json, "state_dir"));
     if (theirs && same_folder(theirs, link_state_dir(l)))
         return LINK_OK;

@@ -45,15 +45,26 @@ int link_error_code(const struct link *l)
     return l->error_code;
 }
 
+/* What it does not know, an older one never knew: we make no mistakes in methods and parameters. */
+static bool other_version(const struct link *l, int code)
+{
+    return (code == RPC_METHOD_NOT_FOUND || code == RPC_INVALID_PARAMS) && l->version.n > 0 &&
+           !str_eqz(buf_view(&l->version), AGENTD_VERSION);
+}
+
 static int fail_remote(struct link *l, const json_t *error)
 {
     const json_t *data = json_object_get(error, "data");
     const char *message = json_string_value(json_object_get(error, "message"));
     const char *hint = json_string_value(json_object_get(data, "hint"));
     link_fail(l, 0, "%s", message ? message : "the daemon answered with an error without a message");
-    if (hint && strcmp(hint, link_error(l)) != 0)
+    int code = (int)json_integer_value(json_object_get(error, "code"));
+    if (other_version(l, code))
+        buf_printf(&l->hint, "The daemon is %s and this agentctl " AGENTD_VERSION ": agentctl daemon restart brings them together.",
+                   buf_cstr(&l->version));
+    else if (hint && strcmp(hint, link_error(l)) != 0)
         buf_puts(&l->hint, hint);
-    l->error_code = (int)json_integer_value(json_object_get(error, "code"));
+    l->error_code = code;
     return LINK_E_REMOTE;
 }
 

@@ -32,6 +32,7 @@ struct link {
     struct link_subscription subscriptions[LINK_SUBSCRIPTIONS_MAX];
     int subscriptions_n;
     struct buf error, hint;
+    struct buf version; /* of the daemon that we last shook hands with */
     int error_code;
     bool absent; /* the error is that nobody listens */
     int64_t connected_ms;

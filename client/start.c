@@ -1,6 +1,7 @@
 #include "start.h"
 
 #include "daemon/base/mem.h"
+#include "daemon/supervisor/post.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 
 #define WORDS_BYTES_MAX 65536
 #define WORDS_LINES_MAX 12
+#define SELF "/proc/self/exe"
 
 static bool exists_in(const char *dir, const char *name)
 {
@@ -36,6 +38,15 @@ bool start_has_database(const char *state_dir)
     return exists_in(state_dir, "agentd.db");
 }
 
+static ssize_t read_file(const char *path, char *ret, size_t max)
+{
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, ret, max);
+    if (fd >= 0)
+        close(fd);
+    return n;
+}
+
 /* ---- executables ---- */
 
 static bool try_path(const char *dir, const char *middle, const char *program, struct buf *ret)
@@ -49,11 +60,18 @@ static bool try_path(const char *dir, const char *middle, const char *program, s
     return true;
 }
 
-/* The folder of a file, absolute and without symbolic links. */
+/* The folder of a file, absolute and without symbolic links. That of our own executable even where an update has replaced it since we
+ * were started: the link then ends in " (deleted)". */
 static bool folder_of(const char *file, char ret[PATH_MAX])
 {
-    if (!realpath(file, ret))
+    if (strcmp(file, SELF) == 0) {
+        ssize_t n = readlink(file, ret, PATH_MAX - 1);
+        if (n <= 0 || ret[0] != '/')
+            return false;
+        ret[n] = 0;
+    } else if (!realpath(file, ret)) {
         return false;
+    }
     char *slash = strrchr(ret, '/');
     slash[slash == ret] = 0;
     return true;
@@ -90,7 +108,7 @@ int start_find(const char *program, struct buf *ret, struct buf *error)
         if (find_near(path, program, ret))
             return 0;
     }
-    if (find_near("/proc/self/exe", program, ret) || try_path(AGENTD_LIBEXECDIR, "", program, ret) ||
+    if (find_near(SELF, program, ret) || try_path(AGENTD_LIBEXECDIR, "", program, ret) ||
         try_path(AGENTD_BINDIR, "", program, ret))
         return 0;
     buf_printf(error, "%s is not beside agentctl nor in " AGENTD_BINDIR " or " AGENTD_LIBEXECDIR "; set AGENTD_BIN to the path of agentd",
@@ -208,6 +226,47 @@ int start_lock(const char *state_dir)
     close(fd);
     errno = failed;
     return -1;
+}
+
+/* ---- the post of the supervisor ---- */
+
+/* What the process that holds the post would start: the word behind `--agentd` on its command line. False: nobody holds it, or it is
+ * no supervisor. */
+static bool post_starts(const char *state_dir, struct buf *ret)
+{
+    CLEANUP(buf_free) struct buf path = {0}, line = {0};
+    char text[32] = "";
+    buf_printf(&path, "%s/" POST_NAME, state_dir);
+    if (read_file(buf_cstr(&path), text, sizeof text - 1) <= 0 || atol(text) <= 0)
+        return false;
+    buf_clear(&path);
+    buf_printf(&path, "/proc/%ld/cmdline", atol(text));
+    ssize_t n = read_file(buf_cstr(&path), buf_reserve(&line, WORDS_BYTES_MAX), WORDS_BYTES_MAX - 1);
+    if (n <= 0)
+        return false;
+    line.n = (size_t)n;
+    const char *end = buf_cstr(&line) + n;
+    for (const char *word = line.p; word < end; word += strlen(word) + 1) {
+        const char *next = word + strlen(word) + 1;
+        if (strcmp(word, "--agentd") == 0 && next < end) {
+            buf_puts(ret, next);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool start_take_post(const char *state_dir)
+{
+    CLEANUP(buf_free) struct buf theirs = {0}, ours = {0}, path = {0}, error = {0};
+    if (!post_starts(state_dir, &theirs) || start_find("agentd", &ours, &error) < 0 || strcmp(buf_cstr(&theirs), buf_cstr(&ours)) == 0)
+        return false;
+    buf_printf(&path, "%s/" POST_NAME, state_dir);
+    int fd = open(buf_cstr(&path), O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
+    bool taken = fd >= 0 && dprintf(fd, "%d\n", (int)getpid()) > 0;
+    if (fd >= 0)
+        close(fd);
+    return taken;
 }
 
 static int run_supervisor(const char *const *argv, struct buf *error)

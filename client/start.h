@@ -32,6 +32,9 @@ void start_reset_signals(void);
 /* Of several clients that find no daemon at once, one starts it: a lock on daemon.log, which the start makes anyhow (the folder
  * too, 0700). A descriptor to close, or -1: somebody else has it (errno is EWOULDBLOCK), or there can be none. */
 int start_lock(const char *state_dir);
+/* Before a restart. Where a supervisor would start another agentd than start_find() names (one of another installation), this process
+ * takes its post, so that it leaves the start to us; it takes it again should we die. False: there was no need. */
+bool start_take_post(const char *state_dir);
 /* Runs the supervisor and waits until the daemon serves, at most START_MS_MAX. 0: it serves (or takes its time: see the socket). Else
  * the exit status of the daemon or its supervisor, or -1, and what it had to say in `error`. */
 int start_daemon(const struct start_places *places, struct buf *error);

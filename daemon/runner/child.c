@@ -275,8 +275,18 @@ static void feed(struct runner *r)
         input_close(r);
 }
 
+/* A daemon that was updated while its programs were being replaced may ask for what only a later runner can do. */
+static bool known(int64_t program)
+{
+    return program == RUN_SPEC_SHELL || program == RUN_SPEC_PATCH || program == RUN_SPEC_IMAGE;
+}
+
 static int start(struct runner *r, struct child *c, struct buf *detail)
 {
+    if (!known(r->spec.program)) {
+        buf_puts(detail, "agentd-runner is older than agentd and does not know this sort of tool; install both of one version");
+        return -1;
+    }
     if ((r->spec.program == RUN_SPEC_SHELL ? shell_argv(c, detail) : tool_argv(c, detail)) < 0)
         return -1;
     c->tty = r->spec.tty && r->spec.program == RUN_SPEC_SHELL;

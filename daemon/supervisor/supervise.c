@@ -12,6 +12,7 @@
 #include "daemon/base/log.h"
 #include "daemon/lifecycle.h"
 #include "daemon/supervisor/folders.h"
+#include "daemon/supervisor/post.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,13 +31,13 @@
 #define HEALTHY_MS 60000 /* a life this long makes the back-off begin anew */
 #define RESTART_LIFE_MS                                                                                      \
     1000               /* a life shorter than this that ends in a wish to restart may be part of a loop: */
-#define RESTARTS_MAX 3 /* so many of them are granted at once, further ones wait like a crash */
+#define RESTARTS_MAX 3 /* so many of them are granted at once, further ones wait: */
+#define RESTART_PAUSE_MS 500 /* no longer, because somebody waits who asked for it */
 #define READY_MS_MAX 30000    /* the caller goes its way then; the daemon may be migrating a large database */
 #define LOG_BYTES_MAX 8388608 /* a log beyond this becomes FILE.1 */
 #define LOG_LOOK_MS 60000     /* between two looks at the log while the daemon lives; SIGHUP: now */
 #define EXEC_FAILED 127
 #define WATCH_MS 1000 /* between two looks at the state folder, during a back-off */
-#define POST_NAME "supervisor"
 #define POST_MS 2000 /* that another who has come is to stay before we go */
 #define POST_LOOK_MS 50
 #define READY_FD 3 /* the other end of the caller's pipe; nobody listens there once the caller has gone */
@@ -281,14 +282,23 @@ static bool relieved(const struct supervisor *s, const sigset_t *set)
     return false;
 }
 
-/* Whether the daemon is to stay down, or is another supervisor's affair. */
+static bool was_stopped(struct supervisor *s)
+{
+    bool mark = lifecycle_stopped(s->watch);
+    s->old_mark = s->old_mark && mark;
+    return mark && !s->old_mark;
+}
+
+/* Whether the daemon is to stay down, or is another supervisor's affair. That one may have been told to stop it while we waited for its
+ * end. */
 static bool dismissed(struct supervisor *s, const sigset_t *set)
 {
     if (!s->watch)
         return false;
-    s->old_mark = s->old_mark && lifecycle_stopped(s->watch);
-    if (!lifecycle_stopped(s->watch) || s->old_mark)
-        return relieved(s, set);
+    if (!was_stopped(s) && relieved(s, set))
+        return true;
+    if (!was_stopped(s))
+        return false;
     log_info("agentd-supervise: agentd was stopped; it is not started again");
     return true;
 }
@@ -349,8 +359,8 @@ static int64_t next_delay(struct supervisor *s, int status)
         s->backoff_ms = BACKOFF_MS_MIN;
     bool asked_for = WIFEXITED(status) && WEXITSTATUS(status) == LIFECYCLE_EXIT_RESTART;
     s->restarts = asked_for && life_ms < RESTART_LIFE_MS ? s->restarts + 1 : 0;
-    if (asked_for && s->restarts <= RESTARTS_MAX)
-        return 0;
+    if (asked_for)
+        return s->restarts <= RESTARTS_MAX ? 0 : RESTART_PAUSE_MS;
     int64_t delay_ms = s->backoff_ms;
     s->backoff_ms = s->backoff_ms * 2 < BACKOFF_MS_MAX ? s->backoff_ms * 2 : BACKOFF_MS_MAX;
     return delay_ms;

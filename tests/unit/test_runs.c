@@ -12,12 +12,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* ---- ends ---- */
@@ -372,6 +375,116 @@ static void test_reattach(void **state)
     assert_int_equal(s->ended, 1);
     assert_int_equal(s->exit.exit_code, 4);
     assert_string_equal(output_of(b, "r1"), "one\ngot first\ngot second\n");
+}
+
+/* ---- other versions ---- */
+
+/* A runner as a later version may be: it holds the lock, and its messages are longer and of more kinds than ours. */
+struct later {
+    int spec_fd, listen_fd, fd;
+};
+
+static void later_begin(const struct box *b, struct later *l)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char dir[PATH_MAX];
+    snprintf(dir, sizeof dir, "%s/%s", b->dir, task_id);
+    assert_int_equal(mkdir(dir, 0700), 0);
+    snprintf(dir, sizeof dir, "%s/%s/r1", b->dir, task_id);
+    assert_int_equal(mkdir(dir, 0700), 0);
+    l->spec_fd = open(path_of(b, "r1", RUN_FILE_SPEC), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(flock(l->spec_fd, LOCK_EX | LOCK_NB), 0);
+    write_file(path_of(b, "r1", RUN_FILE_START), STR("of a form that nobody knows yet"));
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path_of(b, "r1", RUN_FILE_CTL));
+    l->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(l->listen_fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(l->listen_fd, 4), 0);
+    l->fd = -1;
+}
+
+static bool later_accepts(struct later *l)
+{
+    struct pollfd p = {.fd = l->listen_fd, .events = POLLIN};
+    if (poll(&p, 1, 0) > 0)
+        l->fd = accept4(l->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    return l->fd >= 0;
+}
+
+/* The body, and eight bytes that only a later version understands. */
+static void later_says(const struct later *l, uint32_t kind, const void *body, size_t n, struct str behind)
+{
+    struct buf frame = {0};
+    struct ctl_head head = {.size = (uint32_t)(n + behind.n + 8), .kind = kind};
+    buf_put(&frame, &head, sizeof head);
+    buf_put(&frame, body, n);
+    buf_str(&frame, behind);
+    buf_puts(&frame, "tomorrow");
+    assert_int_equal(send(l->fd, frame.p, frame.n, MSG_NOSIGNAL), frame.n);
+    buf_free(&frame);
+}
+
+static void later_speaks(const struct later *l)
+{
+    struct ctl_hello hello = {.version = 99, .pid = getpid(), .total = 5};
+    later_says(l, CTL_HELLO, &hello, sizeof hello, STR_NONE);
+    later_says(l, 77, "what is this", 12, STR_NONE);
+    later_says(l, CTL_OUTPUT, &(struct ctl_output){.total = 7}, sizeof(struct ctl_output), STR_NONE);
+}
+
+static void test_later_runner(void **state)
+{
+    struct box *b = *state;
+    struct later l;
+    struct seen *s = seen_of(b, "r1");
+    struct run_exit e;
+    later_begin(b, &l);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, &e), RUN_PROBE_ALIVE);
+    runs_attach(b->runs, task_id, "r1", false);
+    WAIT(b, later_accepts(&l));
+    later_speaks(&l);
+    WAIT(b, s->total == 7);
+    /* An answer that it gives for a reason of its own is a refusal, and said as one. */
+    runs_input(b->runs, task_id, "r1", "c1", STR("words\n"));
+    struct ctl_input_done done = {.id_n = 2, .refused = 99};
+    later_says(&l, CTL_INPUT_DONE, &done, sizeof done, STR("c1"));
+    WAIT(b, s->inputs_bad == 1);
+    assert_string_equal(s->error, "the runner refused the input");
+    close(l.fd);
+    close(l.listen_fd);
+    close(l.spec_fd);
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.outcome, RUN_OUTCOME_IN_DOUBT);
+    assert_non_null(strstr(s->detail, "without a record"));
+}
+
+/* A daemon that believes it has to start what such a runner keeps follows it instead. */
+static void test_later_runner_is_not_doubled(void **state)
+{
+    struct box *b = *state;
+    struct later l;
+    later_begin(b, &l);
+    assert_int_equal(unlink(path_of(b, "r1", RUN_FILE_START)), 0);
+    struct seen *s = start(b, "r1", "echo a second one > doubled");
+    WAIT(b, later_accepts(&l));
+    later_speaks(&l);
+    WAIT(b, s->total == 7);
+    assert_int_equal(access(path_of(b, "r1", RUN_FILE_START), F_OK), -1);
+    close(l.fd);
+    close(l.listen_fd);
+    close(l.spec_fd);
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.outcome, RUN_OUTCOME_NOT_STARTED);
+    assert_int_equal(access(path_of(b, "r1", RUN_FILE_OUT), F_OK), -1);
+}
+
+/* One that is older than the daemon says what it cannot do. */
+static void test_program_of_a_later_daemon(void **state)
+{
+    struct box *b = *state;
+    struct seen *s = start_program(b, "r1", (enum run_program)99, STR("something new"), false);
+    WAIT(b, s->gone);
+    assert_int_equal(s->exit.outcome, RUN_OUTCOME_NOT_STARTED);
+    assert_non_null(strstr(s->detail, "install both of one version"));
 }
 
 /* The process ends while no daemon lives. */
@@ -768,6 +881,9 @@ int main(int argc, char **argv)
         CASE(test_interrupt_without_terminal),
         CASE(test_terminal),
         CASE(test_reattach),
+        CASE(test_later_runner),
+        CASE(test_later_runner_is_not_doubled),
+        CASE(test_program_of_a_later_daemon),
         CASE(test_ended_alone),
         CASE(test_runner_killed),
         CASE(test_no_descriptors),
