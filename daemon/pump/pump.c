@@ -8,6 +8,7 @@
 #include "daemon/base/map.h"
 #include "daemon/base/mem.h"
 #include "daemon/core/plan.h"
+#include "daemon/pump/wakes.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -50,6 +51,8 @@ struct pump {
     struct batch *filling;
     bool committing; /* the other one */
     struct map flights;
+    struct wakes wakes;
+    int64_t wake_at_ms; /* what the world was asked for; in boot time */
     bool advancing;
 };
 
@@ -61,6 +64,7 @@ struct pump *pump_new(struct core *core, const struct world *world, const struct
     p->limits = *limits;
     p->pos = pos_last;
     p->filling = &p->batches[0];
+    p->wake_at_ms = INT64_MAX;
     return p;
 }
 
@@ -84,6 +88,7 @@ void pump_free(struct pump *p)
             flight_free(p->flights.slots[i].value);
     }
     map_free(&p->flights);
+    wakes_free(&p->wakes);
     mem_free(p);
 }
 
@@ -172,9 +177,17 @@ static void release_effect(struct pump *p, enum release_kind kind, const struct 
     r->effect = *e;
 }
 
-/* Compares what should be in flight with what is. */
-static void reconcile(struct pump *p, const struct task *t)
+/* When time alone may make something follow. A moment that is here already and was looked at is looked at again a little later. */
+static void note_wake(struct pump *p, const struct clock_now *now, const struct task *t, int64_t least_ms)
 {
+    int64_t left = core_wake(p->core, t, now);
+    wakes_set(&p->wakes, t->id, left == INT64_MAX ? left : now->boot_ms + (left > least_ms ? left : least_ms));
+}
+
+/* Compares what should be in flight with what is: its effects, and the time for which it waits. */
+static void reconcile(struct pump *p, const struct clock_now *now, const struct task *t)
+{
+    note_wake(p, now, t, 0);
     struct effect small[16], *wanted = small;
     size_t n = core_effects(t, small, 16);
     if (n > 16) {
@@ -267,7 +280,7 @@ static void settle(struct pump *p, const struct clock_now *now, const char *task
     const struct task *t = core_task(p->core, task);
     p->world.journal_task(p->world.ctx, t);
     p->filling->dirty = true;
-    reconcile(p, t);
+    reconcile(p, now, t);
 }
 
 /* Tasks that a freed place lets out of the queue. */
@@ -314,7 +327,7 @@ static void run_gone(struct pump *p, const struct clock_now *now, const struct t
 {
     core_run_gone(p->core, t->id, run);
     settle(p, now, t->id, !task_live(t));
-    reconcile(p, t);
+    reconcile(p, now, t);
 }
 
 enum rpc_error pump_input(struct pump *p, struct input *input, struct outcome *ret, struct buf *error)
@@ -332,7 +345,7 @@ enum rpc_error pump_input(struct pump *p, struct input *input, struct outcome *r
     }
     if (t && input->kind == INPUT_INPUT_DONE && input->input_done.ok) {
         core_input_written(p->core, t->id, input->input_done.call); /* no fact of the journal, either */
-        reconcile(p, t);
+        reconcile(p, &now, t);
         return RPC_OK;
     }
     size_t n = move(p, &now, input, ret, &result, error);
@@ -340,7 +353,7 @@ enum rpc_error pump_input(struct pump *p, struct input *input, struct outcome *r
     if (result == RPC_OK && t) {
         settle(p, &now, input->task, n > 0);
         if (input->kind == INPUT_RECOVER)
-            reconcile(p, t); /* nothing is in flight yet, whether or not something followed */
+            reconcile(p, &now, t); /* nothing is in flight yet, whether or not something followed */
         else /* a start looks at all tasks before it lets new ones in: see pump_tick() */
             admit(p, &now);
     }
@@ -349,17 +362,17 @@ enum rpc_error pump_input(struct pump *p, struct input *input, struct outcome *r
 
 /* ---- time ---- */
 
-static void plan_wake(struct pump *p)
+/* The world is asked only when the answer is another than before. */
+static void plan_wake(struct pump *p, bool again)
 {
+    int64_t at_ms = INT64_MAX;
+    wakes_first(&p->wakes, &at_ms);
+    if (at_ms == p->wake_at_ms && !again)
+        return;
+    p->wake_at_ms = at_ms;
     struct clock_now now = p->world.now(p->world.ctx);
-    int64_t left = INT64_MAX;
-    const struct task *t;
-    LIST_EACH(t, core_tasks(p->core), struct task, node)
-    {
-        int64_t ms = core_wake(p->core, t, &now);
-        left = ms < left ? ms : left;
-    }
-    p->world.wake_in(p->world.ctx, left);
+    int64_t left = at_ms > now.boot_ms ? at_ms - now.boot_ms : 0;
+    p->world.wake_in(p->world.ctx, at_ms == INT64_MAX ? INT64_MAX : left);
 }
 
 static void tick_task(struct pump *p, const struct clock_now *now, const struct task *t)
@@ -380,14 +393,20 @@ static void tick_task(struct pump *p, const struct clock_now *now, const struct 
 void pump_tick(struct pump *p)
 {
     struct clock_now now = p->world.now(p->world.ctx);
-    struct task *t;
-    LIST_EACH(t, core_tasks(p->core), struct task, node)
-    {
+    const char *task;
+    int64_t at_ms;
+    while ((task = wakes_first(&p->wakes, &at_ms)) && at_ms <= now.boot_ms) {
+        const struct task *t = core_task(p->core, task);
+        if (!t) { /* it left memory, so nothing can follow any more */
+            wakes_set(&p->wakes, task, INT64_MAX);
+            continue;
+        }
         if (core_wake(p->core, t, &now) == 0)
             tick_task(p, &now, t);
+        note_wake(p, &now, t, 1);
     }
     admit(p, &now);
-    plan_wake(p);
+    plan_wake(p, true);
 }
 
 /* ---- commit and release ---- */
@@ -396,7 +415,7 @@ void pump_flush(struct pump *p)
 {
     if (p->committing || batch_empty(p->filling))
         return;
-    plan_wake(p);
+    plan_wake(p, false);
     struct batch *b = p->filling;
     p->filling = b == &p->batches[0] ? &p->batches[1] : &p->batches[0];
     p->committing = true;

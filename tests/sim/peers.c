@@ -75,7 +75,7 @@ static void make_call(struct sim *s, const struct task *t, struct call_spec *c, 
     int sort = (int)sim_range(s, 0, 9);
     c->yield_ms = s->shape.days && sim_chance(s, 5) ? sim_range(s, MINUTE_MS, 30 * MINUTE_MS) : sim_range(s, 250, 60000);
     c->output_bytes = 1000;
-    if (sort <= 5) {
+    if (sort <= 4) {
         c->sort = CALL_SORT_RUN;
         c->program = sim_chance(s, 80) ? RUN_PROGRAM_SHELL : sim_chance(s, 50) ? RUN_PROGRAM_PATCH : RUN_PROGRAM_IMAGE;
         c->command = STR("make test");
@@ -182,7 +182,7 @@ static void start_process(struct sim *s, struct sim_run *r)
     r->boot = s->boot;
     if (++r->starts > 1)
         sim_fail(s, "process r%" PRId64 " of %s was started twice", r->n, r->task);
-    r->end_ms = s->now_ms + (sim_chance(s, 80) ? sim_range(s, 0, 2000) : sim_range(s, 0, 7200000));
+    r->end_ms = s->now_ms + (sim_chance(s, s->shape.days ? 80 : 60) ? sim_range(s, 0, 2000) : sim_range(s, 0, 7200000));
     if (s->shape.days && !s->calm && sim_chance(s, 1))
         r->end_ms += sim_range(s, 0, 3 * DAY_MS);
     r->gone_ms = r->end_ms + (sim_chance(s, 80) ? 0 : sim_range(s, 0, 7200000));

@@ -2,6 +2,7 @@
  *
  *   sim [--seeds N] [--from SEED]     runs N seeds; the first failure prints its seed and ends with status 1
  *   sim --days D [--tasks T]          D days of T tasks that live long, instead of an hour of a few
+ *   sim --clock [...]                 the wall clock is set again and again
  *   sim --seed SEED --verbose         replays one and prints its journal
  */
 #include "sim.h"
@@ -44,6 +45,8 @@ void sim_fail(struct sim *s, const char *format, ...)
     fprintf(stderr, "\nreplay: sim --seed %" PRIu64 " --verbose", s->seed);
     if (s->shape.days)
         fprintf(stderr, " --days %" PRId64 " --tasks %" PRId64, s->shape.faulty_ms / DAY_MS, s->shape.tasks_max);
+    if (s->shape.clock)
+        fprintf(stderr, " --clock");
     fprintf(stderr, "\n");
     fflush(stdout);
     exit(1);
@@ -376,7 +379,7 @@ static uint64_t run_seed(uint64_t seed, const struct shape *shape, bool verbose,
 struct options {
     uint64_t from, n;
     int64_t days, tasks;
-    bool verbose, one;
+    bool verbose, one, clock;
 };
 
 static bool read_options(int argc, char **argv, struct options *o)
@@ -386,6 +389,10 @@ static bool read_options(int argc, char **argv, struct options *o)
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--verbose") == 0) {
             o->verbose = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--clock") == 0) {
+            o->clock = true;
             continue;
         }
         if (!value || value[0] < '0' || value[0] > '9')
@@ -410,21 +417,24 @@ static bool read_options(int argc, char **argv, struct options *o)
 
 static struct shape shape_of(const struct options *o)
 {
+    int64_t often = o->clock ? 50 : 1; /* so much more often the clock is set */
     if (!o->days)
-        return (struct shape){.faulty_ms = HOUR_MS,
+        return (struct shape){.clock = o->clock,
+                              .faulty_ms = HOUR_MS,
                               .tasks_max = 12,
                               .client_gap_ms = 40000,
                               .crash_in = 200,
                               .stop_in = 1000,
-                              .jump_in = 1000,
+                              .jump_in = 1000 / often,
                               .actions_max = 400000};
     return (struct shape){.days = true,
+                          .clock = o->clock,
                           .faulty_ms = o->days * DAY_MS,
                           .tasks_max = o->tasks,
                           .client_gap_ms = 6000000 / o->tasks,
                           .crash_in = 3000,
                           .stop_in = 10000,
-                          .jump_in = 10000,
+                          .jump_in = 10000 / often,
                           .actions_max = 400000 + o->days * o->tasks * 20000};
 }
 
@@ -445,7 +455,7 @@ int main(int argc, char **argv)
 {
     struct options o;
     if (!read_options(argc, argv, &o)) {
-        fprintf(stderr, "usage: sim [--seeds N] [--from SEED] [--days D [--tasks T]] | --seed SEED [--verbose] [--days D [--tasks T]]\n");
+        fprintf(stderr, "usage: sim [--seeds N] [--from SEED] [--days D [--tasks T]] [--clock] | --seed SEED [--verbose] [...]\n");
         return 2;
     }
     const struct shape shape = shape_of(&o);

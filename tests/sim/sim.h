@@ -62,7 +62,7 @@ struct queue { /* a binary heap by at_ms, then order */
 
 /* How a seed is played: an hour of a few tasks, or days of many that live long. */
 struct shape {
-    bool days;
+    bool days, clock;
     int64_t faulty_ms; /* of faults, then calm until all rests */
     int64_t tasks_max;
     int64_t client_gap_ms;             /* the longest between two things that clients do */
