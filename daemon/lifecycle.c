@@ -84,6 +84,9 @@ static int open_folder(const char *path, int *ret_fd, struct buf *error)
     struct stat st;
     if (folders_make(path) < 0)
         return refuse_errno(path, "it cannot be made", error);
+    /* Also if it was there: whoever made it may have died before its name was synced. */
+    if (folders_sync_above(path) < 0)
+        return refuse_errno(path, "the folder that holds it cannot be synced", error);
     if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode))
         return refuse(path, "is a symbolic link; name the folder that it points to", error);
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

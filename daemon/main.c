@@ -184,6 +184,10 @@ static int build(struct daemon *d, struct parts *p)
         buf_printf(&p->error, "%s cannot be made or written", buf_cstr(&p->runs_dir));
         return fail(LIFECYCLE_EXIT_STATE, "", &p->error);
     }
+    if (fsync(p->lifecycle.state_fd) < 0) { /* its name is to last: what says what became of a patch is below it */
+        buf_printf(&p->error, "the state folder cannot be synced: %s", strerror(errno));
+        return fail(LIFECYCLE_EXIT_IO, "", &p->error);
+    }
     find_program("agentd-runner", &p->runner);
     find_program("agentd-tool", &p->tool);
     d->runner_path = buf_cstr(&p->runner);

@@ -276,7 +276,7 @@ static void start_run(struct daemon *d, const struct task *t, const struct run *
     world_run_name(r->n, name);
     struct run_exit exit;
     bool this_boot = strcmp(r->boot_id, d->now_cached.boot_id) == 0;
-    switch (runs_probe(d->runs, t->id, name, this_boot, &exit)) {
+    switch (runs_probe(d->runs, t->id, name, this_boot, r->program == RUN_PROGRAM_PATCH, &exit)) {
     case RUN_PROBE_NOT_STARTED: {
         if (r->kill) {
             refuse_run(d, t->id, r->n);

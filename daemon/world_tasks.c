@@ -229,7 +229,7 @@ static void probe_run(struct daemon *d, const struct task *t, const struct run *
     struct buf *texts = &all->texts[all->n * 2];
     *probe = (struct recover_probe){.run = r->n};
     bool this_boot = strcmp(r->boot_id, d->now_cached.boot_id) == 0;
-    probe->probe = runs_probe(d->runs, t->id, name, this_boot, &probe->exit);
+    probe->probe = runs_probe(d->runs, t->id, name, this_boot, r->program == RUN_PROGRAM_PATCH && !copy, &probe->exit);
     if (copy && probe->probe == RUN_PROBE_NOT_STARTED)
         doubt_copied(probe);
     all->n++;

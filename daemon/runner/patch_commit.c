@@ -1,6 +1,7 @@
-/*~ All or nothing, in this order: note in the manifest what is to happen; write every new content beside its file and sync it; give each
- * old content a second name; mark the manifest ready; rename; sync the folders; mark it done; drop the second names. Whoever dies before
- * "ready" has changed nothing; after it, patch_recover.c can finish. */
+/*~ All or nothing, in this order: note in the manifest what is to happen, and make its name last; write every new content beside its file
+ * and sync it; give each old content a second name; sync the folders; mark the manifest ready; rename; sync the folders; mark it done; drop
+ * the second names. Whoever dies before "ready" has changed nothing; after it, patch_recover.c can finish. Without a manifest nothing was
+ * changed, even when the power went. */
 #include "daemon/runner/patch.h"
 
 #include "daemon/base/mem.h"
@@ -15,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#define MANIFEST_LEVELS 3 /* of folders that are the daemon's and may be new */
 
 struct step {
     const struct patch_file *file;
@@ -129,6 +132,21 @@ static int manifest_append(const struct commit *c, const struct buf *b, int flag
     return result;
 }
 
+/* The manifest stands in `runs`/<task>/<run>, and whoever made these folders has not synced them. */
+static int manifest_keep(struct commit *c)
+{
+    CLEANUP(buf_free) struct buf path = {0};
+    buf_puts(&path, c->manifest ? c->manifest : "");
+    for (int level = 0; level < MANIFEST_LEVELS && path.n; level++) {
+        if (patch_sync_parent(path.p) < 0)
+            return fail(c, path.p, "its folder cannot be synced");
+        const char *slash = strrchr(path.p, '/');
+        path.n = slash ? (size_t)(slash - path.p) : 0;
+        path.p[path.n] = 0;
+    }
+    return 0;
+}
+
 static int manifest_begin(struct commit *c)
 {
     CLEANUP(buf_free) struct buf b = {0};
@@ -147,7 +165,9 @@ static int manifest_begin(struct commit *c)
             pack_str(&b, "post", str_n(hash, sizeof hash));
         pack_close(&b, mark);
     }
-    return manifest_append(c, &b, O_CREAT | O_EXCL) < 0 ? fail(c, c->manifest, "cannot note what is to be done") : 0;
+    if (manifest_append(c, &b, O_CREAT | O_EXCL) < 0)
+        return fail(c, c->manifest, "cannot note what is to be done");
+    return manifest_keep(c);
 }
 
 static int manifest_mark(struct commit *c, const char *name)
@@ -155,6 +175,34 @@ static int manifest_mark(struct commit *c, const char *name)
     CLEANUP(buf_free) struct buf b = {0};
     pack_i64(&b, name, 1);
     return manifest_append(c, &b, 0) < 0 ? fail(c, c->manifest, "cannot note what is done") : 0;
+}
+
+/* ---- folders ---- */
+
+static size_t folder_n(const char *path)
+{
+    return (size_t)(strrchr(path, '/') - path);
+}
+
+static bool same_folder(const char *one, const char *other)
+{
+    return folder_n(one) == folder_n(other) && strncmp(one, other, folder_n(one)) == 0;
+}
+
+/* Makes the names last: of new folders in those above them, of files and what stands beside them. Each folder once. */
+static int sync_folders(struct commit *c)
+{
+    for (size_t i = 0; i < c->made_n; i++)
+        if (patch_sync_parent(c->made[i]) < 0)
+            return fail(c, c->made[i], "its folder cannot be synced");
+    for (size_t i = 0; i < c->n; i++) {
+        size_t before = 0;
+        while (before < i && !same_folder(c->steps[before].file->path, c->steps[i].file->path))
+            before++;
+        if (before == i && patch_sync_parent(c->steps[i].file->path) < 0)
+            return fail(c, c->steps[i].file->path, "its folder cannot be synced");
+    }
+    return 0;
 }
 
 /* ---- preparing ---- */
@@ -220,9 +268,7 @@ static int prepare(struct commit *c)
         if (s->backup && keep_old(c, s) < 0)
             return -1;
     }
-    if (c->manifest && patch_sync_parent(c->manifest) < 0)
-        return fail(c, c->manifest, "its folder cannot be synced");
-    return manifest_mark(c, "ready");
+    return sync_folders(c) < 0 ? -1 : manifest_mark(c, "ready");
 }
 
 /* ---- placing ---- */
@@ -250,10 +296,7 @@ static int put_in_place(struct commit *c)
             return fail(c, s->file->path, s->temp ? "cannot be replaced" : "cannot be deleted");
         s->placed = true;
     }
-    for (size_t i = 0; i < c->n; i++)
-        if (patch_sync_parent(c->steps[i].file->path) < 0)
-            return fail(c, c->steps[i].file->path, "its folder cannot be synced");
-    return manifest_mark(c, "done");
+    return sync_folders(c) < 0 ? -1 : manifest_mark(c, "done");
 }
 
 /* Backwards, so that what was there first is there last. */

@@ -113,13 +113,19 @@ static int undo_one(const struct change *c)
     return result < 0 ? -1 : patch_sync_parent(c->path);
 }
 
+/* Only what can be one: of a manifest that was not synced, parts may be missing in the middle, and then a name is cut off. */
+static void drop_temporary(const char *path, const char *kind)
+{
+    size_t n = path ? strlen(path) : 0, kind_n = strlen(kind);
+    if (n > kind_n && strstr(path, ".agentd-") && strcmp(path + n - kind_n, kind) == 0)
+        unlink(path);
+}
+
 static void drop_temporaries(const struct recovery *r)
 {
     for (size_t i = 0; i < r->n; i++) {
-        if (r->changes[i].temp)
-            unlink(r->changes[i].temp);
-        if (r->changes[i].backup)
-            unlink(r->changes[i].backup);
+        drop_temporary(r->changes[i].temp, ".new");
+        drop_temporary(r->changes[i].backup, ".old");
     }
 }
 

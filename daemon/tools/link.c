@@ -414,7 +414,7 @@ static void link_gone(struct link *l)
     settle_inputs(l, dirfd);
     if (!l->ended_told) {
         if (found < 0)
-            runs_in_doubt(r, l->task, l->run, dirfd, true, &ended);
+            runs_in_doubt(r, l->task, l->run, dirfd, true, false, &ended);
         if (ended.output_bytes < l->total)
             ended.output_bytes = l->total;
         l->ended_told = true;

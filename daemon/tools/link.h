@@ -65,5 +65,5 @@ int runs_read_exit(struct runs *r, int dirfd, struct run_exit *ret);
 bool runs_input_taken(int dirfd, const char *call);
 /* The same, once, for the one who tells of the end: a patch that was killed half-way is settled first. */
 int runs_take_exit(struct runs *r, const char *task, const char *run, int dirfd, struct run_exit *ret);
-/* Of a runner that is dead without a record: kills what is left of it. */
-void runs_in_doubt(struct runs *r, const char *task, const char *run, int dirfd, bool this_boot, struct run_exit *ret);
+/* Of a runner that is dead without a record: kills what is left of it. `patch`: see runs_probe(). */
+void runs_in_doubt(struct runs *r, const char *task, const char *run, int dirfd, bool this_boot, bool patch, struct run_exit *ret);

@@ -55,8 +55,9 @@ void runs_start(struct runs *r, const struct run_start *start);
 
 /* What a start of the daemon finds of a run whose row is open. `this_boot`: the row was written in this boot. For
  * RUN_PROBE_ENDED *ret is filled (detail lives until the next call). Kills what is left of a dead runner's processes
- * before it says in_doubt. Synchronous, a millisecond or so. */
-enum run_probe runs_probe(struct runs *r, const char *task, const char *run, bool this_boot, struct run_exit *ret);
+ * before it says in_doubt. `patch`: it is a run of RUN_PROGRAM_PATCH whose folder would be here, so that a missing one means that nothing
+ * was changed. Synchronous, a millisecond or so. */
+enum run_probe runs_probe(struct runs *r, const char *task, const char *run, bool this_boot, bool patch, struct run_exit *ret);
 /* Follows a living run again (after RUN_PROBE_ALIVE), or one whose main process has ended but whose runner may live (`ended`
  * is then not called again if `ended_known`). If the runner is gone already, `ended` (unless known) and `gone` follow. */
 void runs_attach(struct runs *r, const char *task, const char *run, bool ended_known);

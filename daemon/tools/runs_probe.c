@@ -128,13 +128,19 @@ static void patch_settled(struct runs *r, bool applied, const char *detail, stru
     ret->detail = buf_view(&r->detail);
 }
 
-/* No manifest: it is written before anything is changed, and removed when nothing was. */
-static bool patch_untouched(struct runs *r, int dirfd, struct run_exit *ret)
+static bool spec_is_patch(int dirfd)
 {
     CLEANUP(buf_free) struct buf bytes = {0};
     struct run_spec spec;
-    if (dirfd < 0 || record_read_file(dirfd, RUN_FILE_SPEC, RUN_SPEC_BYTES_MAX, &bytes) < 0 ||
-        run_spec_get(buf_view(&bytes), &spec) < 0 || spec.program != RUN_SPEC_PATCH)
+    return dirfd >= 0 && record_read_file(dirfd, RUN_FILE_SPEC, RUN_SPEC_BYTES_MAX, &bytes) == 0 &&
+           run_spec_get(buf_view(&bytes), &spec) == 0 && spec.program == RUN_SPEC_PATCH;
+}
+
+/* No manifest: it is there, durably, before anything is changed, and removed when nothing was. The spec may be lost with the power, so
+ * whoever knows says that it is a patch. */
+static bool patch_untouched(struct runs *r, int dirfd, bool patch, struct run_exit *ret)
+{
+    if (!patch && !spec_is_patch(dirfd))
         return false;
     patch_settled(r, false, "the patch was cut short before it had changed anything", ret);
     return true;
@@ -142,12 +148,12 @@ static bool patch_untouched(struct runs *r, int dirfd, struct run_exit *ret)
 
 /* A patch is the one effect that can be looked at: its manifest holds the hashes of before and after. agentd-tool finishes or undoes
  * it. False: it could not say. */
-static bool recover_patch(struct runs *r, const char *task, const char *run, int dirfd, struct run_exit *ret)
+static bool recover_patch(struct runs *r, const char *task, const char *run, int dirfd, bool patch, struct run_exit *ret)
 {
     CLEANUP(buf_free) struct buf path = {0};
     buf_printf(&path, "%s/%s/%s/%s", r->dir, task, run, RUN_FILE_PATCH);
     if (access(path.p, F_OK) < 0)
-        return errno == ENOENT && patch_untouched(r, dirfd, ret);
+        return errno == ENOENT && patch_untouched(r, dirfd, patch, ret);
     char name[] = "agentd-tool", verb[] = "apply-patch", recover[] = "--recover";
     char *argv[] = {name, verb, recover, path.p, NULL};
     char *env[] = {NULL};
@@ -189,7 +195,7 @@ int runs_take_exit(struct runs *r, const char *task, const char *run, int dirfd,
     if (!ended_anywhere(ret) || faccessat(dirfd, RUN_FILE_PATCH, F_OK, 0) < 0)
         return 0;
     struct run_exit settled;
-    if (recover_patch(r, task, run, dirfd, &settled))
+    if (recover_patch(r, task, run, dirfd, true, &settled))
         ret->detail = settled.detail; /* how it ended stays as it was */
     return 0;
 }
@@ -201,14 +207,14 @@ static void not_started(struct runs *r, struct run_exit *ret)
     *ret = (struct run_exit){.outcome = RUN_OUTCOME_NOT_STARTED, .detail = buf_view(&r->detail)};
 }
 
-void runs_in_doubt(struct runs *r, const char *task, const char *run, int dirfd, bool this_boot, struct run_exit *ret)
+void runs_in_doubt(struct runs *r, const char *task, const char *run, int dirfd, bool this_boot, bool patch, struct run_exit *ret)
 {
     if (this_boot && dirfd >= 0 && faccessat(dirfd, RUN_FILE_START, F_OK, 0) < 0 && errno == ENOENT) {
         not_started(r, ret);
         return;
     }
     size_t left = this_boot ? kill_left(task, run) : 0;
-    if (recover_patch(r, task, run, dirfd, ret))
+    if (recover_patch(r, task, run, dirfd, patch, ret))
         return;
     struct buf *b = &r->detail;
     buf_clear(b);
@@ -224,7 +230,7 @@ void runs_in_doubt(struct runs *r, const char *task, const char *run, int dirfd,
 }
 
 /* The lock is tried before the record is looked for: a runner that lets go of it has written its record by then. */
-static enum run_probe probe(struct runs *r, const char *task, const char *run, int dirfd, bool this_boot,
+static enum run_probe probe(struct runs *r, const char *task, const char *run, int dirfd, bool this_boot, bool patch,
                             struct run_exit *ret)
 {
     bool held = runs_lock_held(dirfd);
@@ -236,14 +242,14 @@ static enum run_probe probe(struct runs *r, const char *task, const char *run, i
     bool started = dirfd >= 0 && faccessat(dirfd, RUN_FILE_START, F_OK, 0) == 0;
     if (!started && this_boot)
         return RUN_PROBE_NOT_STARTED;
-    runs_in_doubt(r, task, run, dirfd, this_boot, ret);
+    runs_in_doubt(r, task, run, dirfd, this_boot, patch, ret);
     return RUN_PROBE_ENDED;
 }
 
-enum run_probe runs_probe(struct runs *r, const char *task, const char *run, bool this_boot, struct run_exit *ret)
+enum run_probe runs_probe(struct runs *r, const char *task, const char *run, bool this_boot, bool patch, struct run_exit *ret)
 {
     int dirfd = runs_open_dir(r, task, run);
-    enum run_probe found = probe(r, task, run, dirfd, this_boot, ret);
+    enum run_probe found = probe(r, task, run, dirfd, this_boot, patch, ret);
     if (dirfd >= 0)
         close(dirfd);
     return found;

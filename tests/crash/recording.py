@@ -1,19 +1,15 @@
 """What is recorded for tests/crash/powerloss: daemons on one disk, one after the other, under load of every sort, with the interposer in front
 of them and of their runners. Nothing of it depends on when something happens, so each recording is another one; its log is kept whole."""
-import json
-import pathlib
 import random
-import sys
 import threading
 import time
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "faults"))
 
 import load as loads  # noqa: E402
 import oplog  # noqa: E402
 from place import BUILD, Client, Killed, RpcError, poll, processes_of  # noqa: E402
 
 ENDED = ("completed", "cancelled", "failed")
+SYNC_US = 400  # as of a quick disk, whatever is below
 LARGE = 160000  # above what a row holds: its content goes to a file
 
 
@@ -39,8 +35,12 @@ def patch(n):
 
 
 def patching(steps):
-    script = [{"say": "Patch {k}.", "calls": [patch(n)]} for n in range(steps)]
-    return {"steps": script + [{"say": "All is patched."}]}
+    return {"steps": [{"say": "Patch {k}.", "calls": [patch(n)]} for n in range(steps)]}
+
+
+def long(script):
+    """Steers that come after the end have to be answered as well."""
+    return {"steps": script["steps"] + [{"say": "That is so."}] * 300}
 
 
 class Recorded(Killed):
@@ -54,7 +54,7 @@ class Recorded(Killed):
             path.mkdir()
         self.env = self.make_env()
         self.log = oplog.Log((folder or self.dir) / "log")
-        self.env.update(oplog.environment(BUILD, self.log, self.disk), ASAN_OPTIONS=self.env["ASAN_OPTIONS"] + ":verify_asan_link_order=0")
+        self.env.update(oplog.environment(BUILD, self.log, self.disk, sync_us=SYNC_US), ASAN_OPTIONS=self.env["ASAN_OPTIONS"] + ":verify_asan_link_order=0")
         self.bare_env = dict(self.env)
 
     def kill(self):
@@ -78,19 +78,20 @@ class Busy(threading.Thread):
             while not self.load.quiet.wait(self.rng.uniform(0.01, 0.08) * self.slow):
                 tasks = self.load.some_tasks(self.rng)
                 if tasks:
-                    self.steer(self.rng.choice(tasks)[0])
+                    self.steer(*self.rng.choice(tasks))
         except Exception as e:  # noqa: BLE001
             self.load.problems.append(f"{self.name}: {type(e).__name__}: {e}")
         finally:
             self.patient.close()
 
-    def steer(self, task):
+    def steer(self, task, model):
         self.n += 1
         key = f"{self.patient.name}-{self.n}"
         size = self.rng.choice(self.large) if self.large else 0
         text = f"<{key}> goes this way" + "".join(self.rng.choices("abcdefghijklmnop ", k=min(size, 4096))) * (size // 4096)
         try:
-            self.patient.insist("task/steer", task=task, text=text, key=key, delivery=self.rng.choice(("next", "queue", "now")))
+            self.patient.insist("task/steer", task=task, text=text, key=key,
+                                delivery=self.rng.choice(loads.Steering.DELIVERIES["talk" if model == "talk" else "work"]))
         except RpcError as e:
             if e.name not in ("limit_reached", "no_such_task"):
                 raise
@@ -106,7 +107,7 @@ def everyday(d, seed):
     """Tools with effects, patches, input, steers, backups; the daemon is killed, stopped and started again."""
     rng = random.Random(seed)
     script, plan = loads.work(d.effect)
-    d.rehearse(work=plan, talk=loads.talk(d.effect), patch=patching(14))
+    d.rehearse(work=long(plan), talk=long(loads.talk(d.effect)), patch=long(patching(14)))
     load = loads.Load(d, seed, 0, steering=0, watching=0)
     folders = []
     for i, model in enumerate(("work", "patch", "talk", "work", "patch")):
@@ -158,7 +159,7 @@ def bulky(d, seed):
     for worker in busy:
         worker.join(60)
     database = d.state_dir / "agentd.db"
-    poll(lambda: database.stat().st_size > 8000000, 60, "the log's copying back")
+    poll(lambda: database.stat().st_size > 2000000, 60, "the log's copying back")
     for n in range(12):
         patient.insist("task/steer", task=next(iter(load.tasks)), text=f"after it, {n}", key=f"after-{n}", delivery="next")
     finish(d, load, [watcher], patient, rng)
@@ -178,20 +179,21 @@ def finish(d, load, workers, patient, rng):
         worker.join(60)
     oplog.wait_growth(d.log, 1 << 40, 1.0, lambda: quiet(d))
     with Client(d.socket, problems=d.problems) as client:
-        poll(lambda: not [cancel(client, t["id"]) for t in load.listed(client) if t["state"] not in ENDED], 30, "the end")
-    poll(lambda: not processes_of(d.state_dir / "runs"), 30, "the end of every runner")
+        poll(lambda: all(ended(client, t) for t in load.listed(client)) and not processes_of(d.state_dir / "runs"), 30, "the end")
     load.over.set()
     workers[0].join(30)
     patient.close()
     d.stop()
 
 
-def cancel(client, task):
+def ended(client, task):
+    """Also what an ended task has left running."""
     try:
-        client.call("task/cancel", task=task)
+        client.call("task/cancel", task=task["id"])
     except RpcError as e:
-        if e.name != "bad_state":  # it ended meanwhile
+        if e.name != "bad_state":  # there is nothing to end
             raise
+    return task["state"] in ENDED
 
 
 def quiet(d):

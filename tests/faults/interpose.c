@@ -15,6 +15,7 @@
  *                           the NTH OP (names in op_names) of PROGRAM (or *) on a file whose path below the root fits PATTERN
  *                           (fnmatch) fails with ERROR: a number, or `short`. once: only that one. on: and then everything that
  *                           changes files (ENOSPC: that makes them grow; short: that writes), of all programs.
+ *   AGENTD_IO_SYNC_US=N     a sync does not reach the disk and takes so long (default: it reaches it, and takes as long as that takes)
  *   AGENTD_IO_BOOT_ID=ID    what /proc/sys/kernel/random/boot_id says
  *
  * A call and its record are one under the log's lock, which dies with its holder. So that no call is done and not recorded, a test does
@@ -94,6 +95,7 @@ static struct log *log_map;
 static const char *root, *boot_id;
 static size_t root_n;
 static bool census;
+static long sync_us = -1;
 static char program[32] = "other";
 
 static struct {
@@ -526,12 +528,20 @@ int posix_fallocate(int fd, off_t at, off_t n)
     return posix_fallocate64(fd, at, n);
 }
 
+static int sync_really(int fd, long call)
+{
+    if (sync_us < 0)
+        return (int)syscall(call, fd);
+    usleep((useconds_t)sync_us);
+    return 0;
+}
+
 /* Not under the lock while it waits: what is written meanwhile may or may not last. */
 static int sync_file(int fd, long call)
 {
     struct place p;
     if (!tracked(fd, &p))
-        return (int)syscall(call, fd);
+        return sync_really(fd, call);
     lock();
     int error = fault(OP_SYNC, p.path);
     put((struct record){.op = OP_SYNC_BEGIN, .file = p.st.st_ino}, p.path, NULL, NULL, 0);
@@ -539,7 +549,7 @@ static int sync_file(int fd, long call)
     unlock();
     if (error > 0)
         return failed(error);
-    int rc = (int)syscall(call, fd);
+    int rc = sync_really(fd, call);
     lock();
     if (rc == 0)
         put((struct record){.op = OP_SYNC, .file = p.st.st_ino, .at = (int64_t)begun}, p.path, NULL, NULL, 0);
@@ -674,8 +684,8 @@ int bind(int fd, const struct sockaddr *address, socklen_t n)
 
 static char *const kept_names[] = {(char *)"LD_PRELOAD=",       (char *)"AGENTD_IO_LOG=",     (char *)"AGENTD_IO_ROOT=",
                                    (char *)"AGENTD_IO_CENSUS=", (char *)"AGENTD_IO_FAIL=",    (char *)"AGENTD_IO_BOOT_ID=",
-                                   (char *)"ASAN_OPTIONS=",     (char *)"UBSAN_OPTIONS=",     NULL};
-#define KEPT_MAX 8
+                                   (char *)"ASAN_OPTIONS=",     (char *)"UBSAN_OPTIONS=",     (char *)"AGENTD_IO_SYNC_US=", NULL};
+#define KEPT_MAX 9
 static char *kept[KEPT_MAX + 1];
 
 static bool is_ours(const char *path)
@@ -784,6 +794,7 @@ static void __attribute__((constructor)) begin(void)
     boot_id = getenv("AGENTD_IO_BOOT_ID");
     root = getenv("AGENTD_IO_ROOT");
     root_n = root ? strlen(root) : 0;
+    sync_us = getenv("AGENTD_IO_SYNC_US") ? atol(getenv("AGENTD_IO_SYNC_US")) : -1;
     census = getenv("AGENTD_IO_CENSUS") != NULL;
     if (getenv("AGENTD_IO_LOG"))
         map_log(getenv("AGENTD_IO_LOG"));

@@ -70,7 +70,7 @@ class Log:
             self.path.unlink()
 
 
-def environment(build, log, root, boot_id=None, fail=None, census=False):
+def environment(build, log, root, boot_id=None, fail=None, census=False, sync_us=None):
     """What puts the interposer in front of a program of that build folder, with sanitizers or without."""
     env = {"LD_PRELOAD": str(build / "tests" / "faults" / "interpose.so")}
     if log:
@@ -79,6 +79,8 @@ def environment(build, log, root, boot_id=None, fail=None, census=False):
         env["AGENTD_IO_BOOT_ID"] = boot_id
     if fail:
         env["AGENTD_IO_FAIL"] = fail
+    if sync_us is not None:
+        env["AGENTD_IO_SYNC_US"] = str(sync_us)
     if census:
         env["AGENTD_IO_CENSUS"] = "1"
     return env

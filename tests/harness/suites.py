@@ -171,6 +171,13 @@ def faults(options, report, env, folder):
         campaign(report, env, "faults", "oom", *(["--seconds", "10"] if options.quick else []))
 
 
+def power(options, report, env, folder):
+    """With a plain build: each state is the start of a daemon."""
+    with report.suite("loss of power"):
+        campaign(report, dict(env, AGENTD_BUILD=str(folder)), "crash", "powerloss",
+                 *(["--states", "100"] if options.quick else []))
+
+
 def fuzz(options, report, env):
     """Each corpus replayed, then half a minute of new inputs; a target is a test case, and its figures are shown."""
     names = sorted(f.stem.removeprefix("fuzz_") for f in (ROOT / "tests" / "fuzz").glob("fuzz_*.c"))

@@ -400,27 +400,27 @@ static void put_manifest(const struct made *changes, size_t n, bool ready)
 }
 
 static const struct made changes[] = {
-    {"a", ".a.new", ".a.old", "old a", "new a"},
-    {"b", NULL, ".b.old", "old b", NULL},
-    {"c", ".c.new", NULL, NULL, "new c"},
+    {"a", ".a.agentd-0123456789abcdef.new", ".a.agentd-0123456789abcdef.old", "old a", "new a"},
+    {"b", NULL, ".b.agentd-0123456789abcdef.old", "old b", NULL},
+    {"c", ".c.agentd-0123456789abcdef.new", NULL, NULL, "new c"},
 };
 
 /* `placed` of the three changes were made before the process died. */
 static void cut_short(size_t placed, bool ready)
 {
     put_manifest(changes, 3, ready);
-    put(".a.old", "old a");
-    put(".b.old", "old b");
+    put(".a.agentd-0123456789abcdef.old", "old a");
+    put(".b.agentd-0123456789abcdef.old", "old b");
     put("a", placed > 0 ? "new a" : "old a");
     put("b", "old b");
     if (placed == 0)
-        put(".a.new", "new a");
+        put(".a.agentd-0123456789abcdef.new", "new a");
     if (placed > 1)
         unlink("b");
     if (placed > 2)
         put("c", "new c");
     else
-        put(".c.new", "new c");
+        put(".c.agentd-0123456789abcdef.new", "new c");
 }
 
 static void is_finished(void)
@@ -454,10 +454,10 @@ static void test_recover(void **state)
     cut_short(0, false); /* died while it prepared */
     is_undone();
     cut_short(0, false);
-    unlink(".c.new"); /* not even all temporaries were there */
+    unlink(".c.agentd-0123456789abcdef.new"); /* not even all temporaries were there */
     is_undone();
     cut_short(2, true);
-    put(".c.new", "torn");
+    put(".c.agentd-0123456789abcdef.new", "torn");
     is_undone();
     is_undone(); /* harmless to repeat */
 }
@@ -473,6 +473,23 @@ static void test_recover_conflict(void **state)
     has("a", "old a"); /* the rest is as before */
     unlink(MANIFEST);
     assert_int_equal(recover(), PATCH_CONFLICT);
+}
+
+/* The power went before the manifest was synced, and a name in it is cut off: it is then that of somebody else's file. */
+static void test_recover_torn(void **state)
+{
+    (void)state;
+    static const struct made torn[] = {{"a", ".a", ".a.agentd-0", "old a", "new a"}};
+    put_manifest(torn, 1, false);
+    put("a", "old a");
+    put(".a", "somebody else's");
+    put(".a.agentd-0", "somebody else's");
+    assert_int_equal(recover(), PATCH_UNDONE);
+    has(".a", "somebody else's");
+    has(".a.agentd-0", "somebody else's");
+    has("a", "old a");
+    unlink(".a");
+    unlink(".a.agentd-0");
 }
 
 static void test_manifest_done(void **state)
@@ -500,7 +517,7 @@ int main(void)
         CASE(test_add),       CASE(test_delete),    CASE(test_move),     CASE(test_mode_and_links),
         CASE(test_hunks),     CASE(test_anchors),   CASE(test_end_of_file), CASE(test_fuzz),
         CASE(test_line_ends), CASE(test_not_utf8),  CASE(test_all_or_nothing), CASE(test_reasons),
-        CASE(test_habits),    CASE(test_unwritable), CASE(test_recover), CASE(test_recover_conflict),
+        CASE(test_habits),    CASE(test_unwritable), CASE(test_recover), CASE(test_recover_conflict), CASE(test_recover_torn),
         CASE(test_manifest_done),
     };
     return cmocka_run_group_tests_name("patch", tests, NULL, NULL);

@@ -87,7 +87,7 @@ static void test_no_runner(void **state)
     WAIT(b, s->gone);
     assert_int_equal(s->exit.outcome, RUN_OUTCOME_NOT_STARTED);
     struct run_exit e;
-    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, &e), RUN_PROBE_NOT_STARTED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, false, &e), RUN_PROBE_NOT_STARTED);
 }
 
 static void test_once(void **state)
@@ -139,7 +139,7 @@ static void test_background(void **state)
     assert_int_equal(s->exit.exit_code, 0);
     assert_int_equal(s->gone, 0);
     struct run_exit e;
-    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, &e), RUN_PROBE_ENDED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, false, &e), RUN_PROBE_ENDED);
     struct seen *t = start(b, "r2", "echo hello from the next call > go");
     WAIT(b, t->gone);
     WAIT(b, wrote(b, "r1", "hello from the next call"));
@@ -366,7 +366,7 @@ static void test_reattach(void **state)
     assert_int_equal(s->ended, 0);
     daemon_up(b);
     struct run_exit e;
-    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, &e), RUN_PROBE_ALIVE);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, false, &e), RUN_PROBE_ALIVE);
     runs_attach(b->runs, task_id, "r1", false);
     runs_input(b->runs, task_id, "r1", "c1", STR("first\n")); /* nobody told the first daemon's successor */
     WAIT(b, s->inputs_ok == 2 || (s->inputs_ok == 1 && s->total > 0));
@@ -509,7 +509,7 @@ static void test_ended_alone(void **state)
     assert_int_equal(s->ended, 1);
     assert_int_equal(s->exit.exit_code, 9);
     struct run_exit e;
-    assert_int_equal(runs_probe(b->runs, task_id, "r1", false, &e), RUN_PROBE_ENDED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", false, false, &e), RUN_PROBE_ENDED);
     assert_int_equal(e.exit_code, 9);
     /* Known already: only the runner's end is told. */
     s->gone = 0;
@@ -543,9 +543,9 @@ static void test_runner_killed(void **state)
     snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
     assert_true(record_read_file(AT_FDCWD, path, 65536, &command) < 0 || command.n == 0); /* gone, or a zombie of init's */
     struct run_exit e;
-    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, &e), RUN_PROBE_ENDED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, false, &e), RUN_PROBE_ENDED);
     assert_int_equal(e.outcome, RUN_OUTCOME_IN_DOUBT);
-    assert_int_equal(runs_probe(b->runs, task_id, "r1", false, &e), RUN_PROBE_ENDED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", false, false, &e), RUN_PROBE_ENDED);
     assert_true(str_starts(e.detail, "the machine was restarted"));
 }
 
@@ -586,7 +586,7 @@ static void test_no_descriptors(void **state)
     daemon_up(b);
     rlim_t before = use_up_descriptors();
     struct run_exit e;
-    enum run_probe found = runs_probe(b->runs, task_id, "r1", true, &e);
+    enum run_probe found = runs_probe(b->runs, task_id, "r1", true, false, &e);
     runs_attach(b->runs, task_id, "r1", false);
     turn_for(b, 50);
     give_descriptors(before);
@@ -632,8 +632,8 @@ static void test_probe_nothing(void **state)
 {
     struct box *b = *state;
     struct run_exit e;
-    assert_int_equal(runs_probe(b->runs, task_id, "r9", true, &e), RUN_PROBE_NOT_STARTED);
-    assert_int_equal(runs_probe(b->runs, task_id, "r9", false, &e), RUN_PROBE_ENDED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r9", true, false, &e), RUN_PROBE_NOT_STARTED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r9", false, false, &e), RUN_PROBE_ENDED);
     assert_int_equal(e.outcome, RUN_OUTCOME_IN_DOUBT);
 }
 
@@ -734,12 +734,12 @@ static void test_patch_cut_short(void **state)
     struct box *b = *state;
     struct run_exit e;
     cut_patch(b, "r1", false);
-    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, &e), RUN_PROBE_ENDED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, false, &e), RUN_PROBE_ENDED);
     assert_int_equal(e.outcome, RUN_OUTCOME_DONE);
     assert_int_equal(e.exit_code, 1);
     assert_true(str_starts(e.detail, "the patch was cut short before it had changed anything"));
     cut_patch(b, "r2", true);
-    assert_int_equal(runs_probe(b->runs, task_id, "r2", true, &e), RUN_PROBE_ENDED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r2", true, false, &e), RUN_PROBE_ENDED);
     assert_int_equal(e.outcome, RUN_OUTCOME_DONE);
     assert_true(e.has_exit_code);
     assert_int_equal(e.exit_code, 0);
@@ -759,7 +759,7 @@ static void test_patch_without_memory(void **state)
     CLEANUP(buf_free) struct buf record = {0};
     run_record_put(&record, &(struct run_record){.end = RUN_END_EXITED, .code = MEM_EXIT_STATUS});
     write_file(path_of(b, "r1", RUN_FILE_EXIT), buf_view(&record));
-    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, &e), RUN_PROBE_ENDED);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, false, &e), RUN_PROBE_ENDED);
     assert_int_equal(e.outcome, RUN_OUTCOME_DONE);
     assert_int_equal(e.exit_code, MEM_EXIT_STATUS);
     assert_true(str_starts(e.detail, "the patch was cut short; its contents were compared and it is now applied"));
@@ -768,6 +768,20 @@ static void test_patch_without_memory(void **state)
     CLEANUP(buf_free) struct buf now = {0};
     read_file(path, &now);
     assert_string_equal(now.p, "new");
+}
+
+/* The power went before the run's folder lasted; its manifest would have. */
+static void test_patch_without_folder(void **state)
+{
+    struct box *b = *state;
+    struct run_exit e;
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", false, true, &e), RUN_PROBE_ENDED);
+    assert_int_equal(e.outcome, RUN_OUTCOME_DONE);
+    assert_int_equal(e.exit_code, 1);
+    assert_true(str_starts(e.detail, "the patch was cut short before it had changed anything"));
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", false, false, &e), RUN_PROBE_ENDED);
+    assert_int_equal(e.outcome, RUN_OUTCOME_IN_DOUBT);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, true, &e), RUN_PROBE_NOT_STARTED);
 }
 
 /* A signal for the runner itself ends the run, in order. */
@@ -896,6 +910,7 @@ int main(int argc, char **argv)
         CASE(test_patch),
         CASE(test_patch_cut_short),
         CASE(test_patch_without_memory),
+        CASE(test_patch_without_folder),
         CASE(test_runner_terminated),
         CASE(test_image),
         CASE(test_delete),
