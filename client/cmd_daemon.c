@@ -17,6 +17,17 @@
 #define BACK_MS_MAX 5000
 #define MARK_MS 300 /* a daemon that was just starting serves by then */
 
+static void put_disk(struct buf *b, const json_t *daemon)
+{
+    const json_t *read_only = json_object_get(daemon, "read_only"), *failure = json_object_get(daemon, "failure");
+    if (json_is_object(read_only))
+        buf_printf(b, "\n  read-only since %s: %s\n  shown is the copy in %s; it looks at %s whether it can write again",
+                   client_string(read_only, "since"), client_string(read_only, "reason"), client_string(read_only, "copy"),
+                   client_string(read_only, "next_try"));
+    if (json_is_object(failure))
+        buf_printf(b, "\n  an agentd ended at %s: %s", client_string(failure, "at"), client_string(failure, "reason"));
+}
+
 static void show_status(const json_t *result)
 {
     CLEANUP(buf_free) struct buf b = {0}, line = {0};
@@ -30,6 +41,7 @@ static void show_status(const json_t *result)
     if (*admission && strcmp(admission, "open") != 0)
         buf_printf(&b, "; takes no new work: %s", admission);
     text_put_line(&line, buf_view(&b), 0);
+    put_disk(&line, d);
     buf_printf(&line, "\n  state %s\n  socket %s\n", client_string(d, "state_dir"), client_string(d, "socket"));
     if (*config)
         buf_printf(&line, "  configuration %s\n", config);

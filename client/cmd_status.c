@@ -173,6 +173,22 @@ static int begin_document(struct client *c)
     return EXIT_DONE;
 }
 
+/* A daemon that takes no work looks like an idle one. */
+static int say_admission(struct client *c)
+{
+    CLEANUP(link_reply_free) struct link_reply reply = {0};
+    int rc = link_call(c->link, METHOD_DAEMON_STATUS, &(struct params_daemon_status){0}, &reply);
+    if (rc != LINK_OK)
+        return client_fail(c, rc);
+    const json_t *daemon = json_object_get(reply.json, "daemon"), *read_only = json_object_get(daemon, "read_only");
+    if (json_is_object(read_only))
+        say_talkf("agentd is read-only since %s: %s. Look after the disk (agentctl doctor), then run: agentctl daemon restart",
+                  client_string(read_only, "since"), client_string(read_only, "reason"));
+    else if (strcmp(client_string(daemon, "admission"), "disk_full") == 0)
+        say_talk("the disk is full: agentd takes no new work until there is space, and goes on by itself; cancel and pause are taken");
+    return EXIT_DONE;
+}
+
 static void end_document(struct str next)
 {
     CLEANUP(buf_free) struct buf b = {0};
@@ -259,7 +275,7 @@ int cmd_status(struct client *c)
     bool all = args_has(&c->args, "--all");
     if (c->args.args_n > 0)
         return status_one(c);
-    int code = c->json ? begin_document(c) : EXIT_DONE;
+    int code = c->json ? begin_document(c) : say_admission(c);
     while (code == EXIT_DONE) {
         code = status_page(c, all, &pages);
         if (!all || pages.after.n == 0)

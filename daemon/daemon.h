@@ -13,6 +13,15 @@
 
 struct world_state; /* world.c: transfers under way, the filling batch ... */
 
+/* A daemon that shows and changes nothing: see read_only.h. */
+struct daemon_read_only {
+    const char *reason;
+    const char *copy; /* the folder that it serves from */
+    int64_t since_ms, next_try_ms;
+};
+
+struct failures; /* failures.h */
+
 struct daemon {
     uv_loop_t *loop;
     struct config *config;
@@ -31,6 +40,8 @@ struct daemon {
     struct rpc *rpc;
     struct world_state *world;
 
+    struct daemon_read_only *read_only; /* NULL: it works */
+    struct failures *failures;          /* how daemons before it ended */
     bool disk_full; /* a commit waits for space; see daemon_disk_full() */
     bool stopping;
     bool stop_asked;   /* by daemon/shutdown, as against a signal */

@@ -34,7 +34,7 @@ static int refuse_errno(const char *path, const char *what, struct buf *error)
         error,
         "the state folder %s cannot be used: %s: %s; name another with --state-dir or AGENTD_STATE_DIR", path,
         what, strerror(errno));
-    return LIFECYCLE_EXIT_STATE;
+    return errno == EIO ? LIFECYCLE_EXIT_IO : LIFECYCLE_EXIT_STATE;
 }
 
 /* ---- the folder ---- */
@@ -159,14 +159,17 @@ static int write_owner(int fd)
     return ftruncate(fd, 0) < 0 || pwrite(fd, text, (size_t)n, 0) != n ? -1 : 0;
 }
 
-static int take_lock(int state_fd, const char *path, int *ret_fd, struct buf *error)
+static int take_lock(int state_fd, const char *path, int *ret_fd, bool *ret_read_only, struct buf *error)
 {
     int fd = openat(state_fd, LOCK_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    *ret_read_only = fd < 0 && errno == EROFS;
+    if (*ret_read_only)
+        fd = openat(state_fd, LOCK_NAME, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return refuse_errno(path, "its lock file cannot be opened", error);
     int rc = wait_for_lock(fd, path, error);
     /* On a full disk the pid cannot be written, and the daemon starts all the same: it has the lock. */
-    if (rc == 0 && write_owner(fd) < 0)
+    if (rc == 0 && !*ret_read_only && write_owner(fd) < 0)
         log_warn("the pid could not be written to %s/" LOCK_NAME ": %s", path, strerror(errno));
     if (rc) {
         close(fd);
@@ -181,7 +184,7 @@ static int take_lock(int state_fd, const char *path, int *ret_fd, struct buf *er
 static int remove_mark(int state_fd, const char *path, bool *ret_was, struct buf *error)
 {
     *ret_was = unlinkat(state_fd, STOPPED_NAME, 0) == 0;
-    if (!*ret_was && errno != ENOENT)
+    if (!*ret_was && errno != ENOENT && errno != EROFS)
         return refuse_errno(path, "its file `" STOPPED_NAME "` cannot be removed", error);
     return 0;
 }
@@ -259,11 +262,12 @@ int lifecycle_begin(const char *state_dir, struct lifecycle *ret, struct buf *er
     if (!rc)
         rc = open_folder(state_dir, &l.state_fd, error);
     if (!rc)
-        rc = take_lock(l.state_fd, state_dir, &l.lock_fd, error);
+        rc = take_lock(l.state_fd, state_dir, &l.lock_fd, &l.read_only, error);
     if (!rc)
         rc = remove_mark(l.state_fd, state_dir, &l.was_stopped, error);
     if (rc) {
         lifecycle_end(&l);
+        memcpy(ret->boot_id, l.boot_id, sizeof ret->boot_id); /* for the note of why */
         return rc;
     }
     l.tool_files_max = raise_nofile();
@@ -285,7 +289,7 @@ void lifecycle_ready(void)
 
 int lifecycle_ending(struct lifecycle *l, bool stopped, struct buf *error)
 {
-    if (ftruncate(l->lock_fd, 0) < 0)
+    if (!l->read_only && ftruncate(l->lock_fd, 0) < 0)
         log_warn("the lock file could not be emptied: %s", strerror(errno));
     if (stopped && leave_mark(l->state_fd) < 0) {
         buf_printf(error, "the mark of this stop could not be written: %s; a view may start the daemon again",

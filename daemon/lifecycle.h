@@ -15,7 +15,8 @@ enum lifecycle_exit {
     LIFECYCLE_EXIT_USAGE = 64,   /* wrong arguments: stays down */
     LIFECYCLE_EXIT_NEWER = 65,   /* the database is of a newer agentd, or is none of ours: stays down */
     LIFECYCLE_EXIT_LOCKED = 69,  /* another daemon owns the state folder: stays down */
-    LIFECYCLE_EXIT_IO = 74,      /* a write failed and is in doubt: restarted with back-off, reads again */
+    LIFECYCLE_EXIT_ROOM = 73,    /* there is no room to begin: restarted with back-off */
+    LIFECYCLE_EXIT_IO = 74,      /* a write failed and is in doubt: restarted with back-off, reads again (see failures.h) */
     LIFECYCLE_EXIT_RESTART = 75, /* asked for: restarted at once, from the newest file at its path */
     LIFECYCLE_EXIT_STATE = 77,   /* the state folder cannot be used: stays down */
     LIFECYCLE_EXIT_CONFIG = 78,  /* the configuration has an error: stays down */
@@ -32,10 +33,14 @@ static inline bool lifecycle_exit_final(int status)
 /* A file descriptor's number, in the environment of a daemon: it writes one byte there once it serves. */
 #define LIFECYCLE_READY_ENV "AGENTD_READY_FD"
 
+/* In the environment of a daemon: how many before it ended with LIFECYCLE_EXIT_IO in the last ten minutes, and none in another way. */
+#define LIFECYCLE_IO_EXITS_ENV "AGENTD_IO_EXITS"
+
 struct lifecycle {
     int state_fd; /* the state folder */
     int lock_fd;
     bool was_stopped; /* the last daemon was stopped by `daemon stop` */
+    bool read_only;   /* the file system of the state folder cannot be written; it has a lock all the same */
     char boot_id[CLOCK_BOOT_ID_SIZE];
     /* What the daemon changed for itself and tools get back (see runs_config). */
     int64_t tool_files_max; /* RLIMIT_NOFILE (soft) as it was before */
@@ -44,7 +49,7 @@ struct lifecycle {
 
 /* Does it all, in this order: umask 077, SIGPIPE ignored, boot id read, state folder made (0700) and checked,
  * its lock taken, the mark of the last stop removed, the limit on descriptors raised. 0 and the struct, or a
- * lifecycle_exit (STATE or LOCKED) and a sentence. A lock whose owner is only just ending or beginning is
+ * lifecycle_exit (STATE, LOCKED, or IO) and a sentence. A lock whose owner is only just ending or beginning is
  * waited for, at most LIFECYCLE_LOCK_WAIT_MS. */
 #define LIFECYCLE_LOCK_WAIT_MS 5000
 int lifecycle_begin(const char *state_dir, struct lifecycle *ret, struct buf *error);

@@ -4,7 +4,9 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/places.h"
+#include "daemon/failures.h"
 #include "daemon/lifecycle.h"
+#include "daemon/read_only.h"
 #include "daemon/world.h"
 
 #include <getopt.h>
@@ -142,6 +144,7 @@ static int inherited_socket(void)
 
 struct parts {
     struct lifecycle lifecycle;
+    struct failures failures;
     struct buf state_dir, socket, runs_dir, runner, tool, error;
     uv_loop_t loop;
     uv_signal_t term, interrupt;
@@ -165,13 +168,41 @@ static void watch_signals(struct daemon *d, struct parts *p)
     uv_unref((uv_handle_t *)&p->interrupt);
 }
 
-static int open_store(struct daemon *d, struct parts *p)
+/* The disk failed, and the next start reads again. */
+static int fail_io(struct daemon *d, struct buf *error)
+{
+    failures_note_end(d->failures, buf_cstr(error));
+    return fail(LIFECYCLE_EXIT_IO, "", error);
+}
+
+static int open_journal(struct daemon *d, struct parts *p)
 {
     int r = store_open(d->state_dir, d->loop, &d->store, &p->error);
+    if (r == STORE_E_FULL && store_give_room(d->state_dir))
+        r = store_open(d->state_dir, d->loop, &d->store, &p->error);
     if (r == 0)
         return 0;
-    int status = r == STORE_E_NEWER || r == STORE_E_FOREIGN ? LIFECYCLE_EXIT_NEWER : LIFECYCLE_EXIT_IO;
-    return fail(status, "", &p->error);
+    if (r == STORE_E_IO)
+        return fail_io(d, &p->error);
+    return fail(r == STORE_E_FULL ? LIFECYCLE_EXIT_ROOM : LIFECYCLE_EXIT_NEWER, "", &p->error);
+}
+
+static int open_store(struct daemon *d, struct parts *p)
+{
+    bool often = failures_read_only(d->failures);
+    if (!often && !p->lifecycle.read_only)
+        return open_journal(d, p);
+    CLEANUP(buf_free) struct buf reason = {0};
+    if (p->lifecycle.read_only)
+        buf_puts(&reason, "the file system of the state folder is mounted read-only");
+    else
+        buf_printf(&reason, "the journal failed again and again, the last time: %s",
+                   *d->failures->reason ? d->failures->reason : "for a reason that could not be noted");
+    int r = read_only_begin(d, buf_cstr(&reason), &p->error);
+    if (r == 0)
+        return 0;
+    failures_note_try(d->failures); /* it cannot get worse */
+    return fail(r, "", &p->error);
 }
 
 static int build(struct daemon *d, struct parts *p)
@@ -180,7 +211,7 @@ static int build(struct daemon *d, struct parts *p)
     if (r != 0)
         return r;
     buf_printf(&p->runs_dir, "%s/runs", d->state_dir);
-    if (mkdir(buf_cstr(&p->runs_dir), 0700) < 0 && access(buf_cstr(&p->runs_dir), W_OK) < 0) {
+    if (!d->read_only && mkdir(buf_cstr(&p->runs_dir), 0700) < 0 && access(buf_cstr(&p->runs_dir), W_OK) < 0) {
         buf_printf(&p->error, "%s cannot be made or written", buf_cstr(&p->runs_dir));
         return fail(LIFECYCLE_EXIT_STATE, "", &p->error);
     }
@@ -205,8 +236,8 @@ static int build(struct daemon *d, struct parts *p)
     d->watches = watches_new(d->loop, world_file_changed, d);
     if (rpc_new(d, d->socket_path, inherited_socket(), &d->rpc, &p->error) < 0)
         return fail(LIFECYCLE_EXIT_STATE, "", &p->error);
-    if (world_recover(d, &p->error) < 0)
-        return fail(LIFECYCLE_EXIT_IO, "", &p->error);
+    if (!d->read_only && world_recover(d, &p->error) < 0)
+        return fail_io(d, &p->error);
     return 0;
 }
 
@@ -236,7 +267,9 @@ static void note_orderly_end(struct daemon *d)
 
 static void take_apart(struct daemon *d, bool orderly)
 {
-    if (d->world && orderly) {
+    if (d->read_only)
+        read_only_end(d);
+    if (d->world && orderly && !d->read_only) {
         drain(d);
         note_orderly_end(d);
     }
@@ -262,6 +295,8 @@ static int serve(struct daemon *d, struct parts *p)
     if (r == 0) {
         watch_signals(d, p);
         lifecycle_ready();
+        if (d->read_only)
+            read_only_watch(d);
         log_info("agentd %s serves %s, state in %s, %zu live task(s)", AGENTD_VERSION, d->socket_path, d->state_dir,
                  core_tasks_n(d->core));
         uv_run(d->loop, UV_RUN_DEFAULT);
@@ -273,6 +308,10 @@ static int serve(struct daemon *d, struct parts *p)
     take_apart(d, r == 0);
     while (uv_loop_close(d->loop) == UV_EBUSY)
         uv_run(d->loop, UV_RUN_ONCE);
+    if (d->read_only && r == 0)
+        failures_note_try(d->failures);
+    if (d->read_only)
+        read_only_free(d);
     if (r == 0)
         log_info("agentd has ended");
     return r != 0 ? r : d->stop_restart ? LIFECYCLE_EXIT_RESTART : LIFECYCLE_EXIT_OK;
@@ -292,8 +331,10 @@ static int run(const struct options *o, struct daemon *d, struct parts *p)
         log_warn("%s", buf_cstr(&p->error));
         return r;
     }
+    failures_open(&p->failures, d->socket_path, d->state_dir, p->lifecycle.boot_id);
+    d->failures = &p->failures;
     if (r != 0)
-        return fail(r, "", &p->error);
+        return r == LIFECYCLE_EXIT_IO ? fail_io(d, &p->error) : fail(r, "", &p->error);
     memcpy(d->now_cached.boot_id, p->lifecycle.boot_id, sizeof d->now_cached.boot_id);
     uv_loop_init(&p->loop);
     d->loop = &p->loop;
@@ -326,6 +367,7 @@ int main(int argc, char **argv)
     r = run(&options, &d, &parts);
     if (d.config)
         config_free(d.config);
+    failures_close(&parts.failures);
     buf_free(&parts.state_dir);
     buf_free(&parts.socket);
     buf_free(&parts.runs_dir);

@@ -5,6 +5,7 @@
 #include "daemon/base/failpoint.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/failures.h"
 #include "daemon/lifecycle.h"
 #include "daemon/model/provider.h"
 
@@ -225,6 +226,7 @@ static void committed(void *arg, int status, struct store_batch *rows, const cha
     if (status != 0) {
         /* What was in that commit is in doubt: only reading it again, in a new process, tells (law 1). */
         log_error("the journal cannot be written, agentd ends and reads again at its next start: %s", error);
+        failures_note_end(d->failures, error);
         _exit(LIFECYCLE_EXIT_IO);
     }
     if (d->disk_full)

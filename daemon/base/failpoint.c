@@ -24,6 +24,19 @@ void failpoint_hit(const char *name)
         raise(SIGKILL);
 }
 
+bool failpoint_fails(const char *name)
+{
+    char line[64];
+    bool fails = false;
+    const char *path = getenv("AGENTD_FAILING");
+    FILE *f = path ? fopen(path, "re") : NULL;
+    while (f && !fails && fscanf(f, "%63s", line) == 1)
+        fails = strcmp(line, name) == 0;
+    if (f)
+        fclose(f);
+    return fails;
+}
+
 char *failpoint_of_runner(void)
 {
     static char entry[128];

@@ -1,7 +1,12 @@
 #pragma once
 /* Named failpoints: at each durable boundary the process can be made to die, as if by kill -9, for the tests
  * of recovery. Compiled in with -Dfailpoints=true only; AGENTD_FAILPOINT=name or name:nth in the environment
- * arms one. Runners get an environment of their own: AGENTD_RUNNER_FAILPOINT is theirs. */
+ * arms one. Runners get an environment of their own: AGENTD_RUNNER_FAILPOINT is theirs.
+ *
+ * FAILPOINT_FAILS(name) is true while the file that AGENTD_FAILING names holds that name, one a line: an operation that is to fail for a
+ * while, over several lives of the daemon. */
+
+#include <stdbool.h>
 
 #ifdef AGENTD_FAILPOINTS
 /* Kills the process if `name` is the armed one and this is its nth time (default: the first). */
@@ -10,7 +15,10 @@ void failpoint_hit(const char *name);
 /* What arms a runner, as an entry of its environment; NULL: nothing. */
 char *failpoint_of_runner(void);
 #define FAILPOINT_OF_RUNNER() failpoint_of_runner()
+bool failpoint_fails(const char *name);
+#define FAILPOINT_FAILS(name) failpoint_fails(name)
 #else
 #define FAILPOINT(name) ((void)0)
 #define FAILPOINT_OF_RUNNER() ((char *)0)
+#define FAILPOINT_FAILS(name) false
 #endif

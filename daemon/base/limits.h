@@ -36,7 +36,8 @@
     X(stall_ms_max, 300000, 1000, 86400000, "a stream without progress")                                     \
     X(retry_ms_min, 500, 1, 3600000, "first back-off")                                                       \
     X(retry_ms_max, 60000, 1, 86400000, "longest back-off")                                                  \
-    X(database_retry_ms, 1000, 10, 60000, "between attempts to commit while the disk is full")
+    X(database_retry_ms, 1000, 10, 60000, "between attempts to commit while the disk is full")               \
+    X(read_only_retry_ms, 600000, 1000, 86400000, "between attempts of a read-only daemon to write again")
 
 struct limits {
 #define X(name, def, least, most, doc) int64_t name;

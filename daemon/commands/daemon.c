@@ -3,6 +3,7 @@
 
 #include "daemon/base/mem.h"
 #include "daemon/base/utf8.h"
+#include "daemon/failures.h"
 
 #include <stdio.h>
 #include <time.h>
@@ -20,10 +21,18 @@ static int64_t rss_bytes(void)
     return (int64_t)resident * sysconf(_SC_PAGESIZE);
 }
 
+static int count_row(void *arg, const struct store_task *row)
+{
+    *(int64_t *)arg += row->state != TASK_STATE_COMPLETED && row->state != TASK_STATE_FAILED && row->state != TASK_STATE_CANCELLED;
+    return 0;
+}
+
 static int64_t tasks_not_final(struct daemon *d)
 {
     int64_t n = 0;
     struct task *task;
+    if (d->read_only) /* none is in memory */
+        store_tasks_live(d->store, count_row, &n);
     LIST_EACH(task, core_tasks(d->core), struct task, node)
     {
         n += task_final(task) ? 0 : 1;
@@ -47,6 +56,27 @@ static struct str shown(struct buf *b, const char *path)
     return buf_view(b);
 }
 
+static void put_read_only(struct proto_daemon *shown, const struct daemon_read_only *r)
+{
+    shown->has_read_only = true;
+    shown->read_only = (struct proto_read_only){
+        .since = r->since_ms, .reason = str_of(r->reason), .copy = str_of(r->copy), .next_try = r->next_try_ms};
+}
+
+static void put_failure(struct proto_daemon *shown, const struct failures *f)
+{
+    shown->has_failure = true;
+    shown->failure = (struct proto_failure){.at = f->told_ms, .reason = str_of(f->reason), .count = f->n};
+}
+
+static struct str admission(const struct daemon *d)
+{
+    return d->stopping           ? STR("stopping")
+           : d->read_only        ? STR("read_only")
+           : daemon_disk_full(d) ? STR("disk_full")
+                                 : STR("open");
+}
+
 /* Waits for nothing: it must answer when the disk is full, too. */
 void command_daemon_status(const struct command *c)
 {
@@ -63,12 +93,14 @@ void command_daemon_status(const struct command *c)
                 .rss_bytes = rss_bytes(),
                 .tasks_live = tasks_not_final(d),
                 .clients = d->rpc ? (int64_t)rpc_clients(d->rpc) : 0,
-                .admission = d->stopping    ? STR("stopping")
-                             : daemon_disk_full(d) ? STR("disk_full")
-                                            : STR("open"),
+                .admission = admission(d),
                 .config = shown(&config, d->config->path),
             },
     };
+    if (d->read_only)
+        put_read_only(&result.daemon, d->read_only);
+    if (d->failures && d->failures->told_ms)
+        put_failure(&result.daemon, d->failures);
     command_reply(c, &result);
 }
 

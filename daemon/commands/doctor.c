@@ -4,6 +4,7 @@
 
 #include "daemon/base/mem.h"
 #include "daemon/base/utf8.h"
+#include "daemon/failures.h"
 #include "daemon/model/provider.h"
 
 #include <errno.h>
@@ -90,6 +91,26 @@ static void tell_of_database(struct findings *f, int status, const char *error)
     found(f, "database", status == 0 || status == STORE_E_STOPPED, &detail);
 }
 
+/* Whether the disk lets daemons work. */
+static void look_at_journal(struct findings *f)
+{
+    CLEANUP(buf_free) struct buf detail = {0};
+    const struct failures *failed = f->d->failures;
+    const struct daemon_read_only *r = f->d->read_only;
+    char at[CLOCK_TEXT_SIZE];
+    bool told = failed && failed->told_ms;
+    if (told)
+        clock_format(failed->told_ms, at);
+    if (r)
+        buf_printf(&detail, "read-only: %s. Shown is the copy in %s. Look after the disk, then run: agentctl daemon restart", r->reason,
+                   r->copy);
+    else if (told)
+        buf_printf(&detail, "written, but an agentd ended at %s because of it: %s. Look after the disk", at, failed->reason);
+    else
+        buf_puts(&detail, "written");
+    found(f, "journal", !r && !told, &detail);
+}
+
 static void look_at_config(struct findings *f)
 {
     CLEANUP(buf_free) struct buf detail = {0};
@@ -154,6 +175,7 @@ static void answer_doctor(const struct command *c, int status, const char *error
     struct findings f = {.d = c->d};
     look_at_state_folder(&f);
     look_at_lock(&f);
+    look_at_journal(&f);
     tell_of_database(&f, status, error);
     look_at_config(&f);
     for (size_t i = 0; i < c->d->config->providers_n; i++)

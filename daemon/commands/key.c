@@ -47,6 +47,12 @@ static bool begin(struct change *change, const struct command *c, struct str key
         buf_free(&change->digest);
         return false;
     }
+    if (c->d->read_only) {
+        CLEANUP(buf_free) struct buf detail = {0};
+        buf_printf(&detail, "agentd is read-only: %s", c->d->read_only->reason);
+        change_fail(change, RPC_READ_ONLY, buf_view(&detail));
+        return false;
+    }
     if (!full)
         return true;
     change_fail(change, RPC_DISK_FULL, STR_NONE);

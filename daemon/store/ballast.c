@@ -1,6 +1,8 @@
 #include "ballast.h"
 
 #include "daemon/base/log.h"
+#include "daemon/base/mem.h"
+#include "daemon/store/store.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,6 +47,13 @@ void ballast_open(struct ballast *b, int folder)
     b->folder = folder;
     bool there = ballast_whole(b) || (ballast_room(b) && ballast_make(b));
     atomic_store(&b->missing, !there);
+}
+
+bool store_give_room(const char *dir)
+{
+    CLEANUP(buf_free) struct buf path = {0};
+    buf_printf(&path, "%s/" BALLAST_NAME, dir);
+    return unlink(buf_cstr(&path)) == 0;
 }
 
 void ballast_drop(struct ballast *b)

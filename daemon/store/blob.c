@@ -1,6 +1,7 @@
 #include "blob.h"
 
 #include "daemon/base/failpoint.h"
+#include "daemon/base/mem.h"
 #include "files.h"
 
 #include <dirent.h>
@@ -34,6 +35,13 @@ int blobs_open(struct blobs *b, int state_folder)
     if (rc)
         blobs_close(b);
     return rc;
+}
+
+void blobs_open_read(struct blobs *b, const char *state_dir)
+{
+    CLEANUP(buf_free) struct buf path = {0};
+    buf_printf(&path, "%s/blobs", state_dir);
+    b->folder = open(buf_cstr(&path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
 void blobs_close(struct blobs *b)

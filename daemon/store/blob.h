@@ -17,6 +17,8 @@ struct blobs {
 
 /* Opens the folder, and removes what a write that was cut left behind. 0 or a negative errno, as all here. */
 int blobs_open(struct blobs *b, int state_folder);
+/* Only to be read; a folder that is not there holds nothing. */
+void blobs_open_read(struct blobs *b, const char *state_dir);
 void blobs_close(struct blobs *b);
 
 /* Puts the content in place unless it is there already. The name lasts only after blobs_sync(). */

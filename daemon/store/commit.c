@@ -214,6 +214,10 @@ int commit_batch(struct db *db, const struct blobs *blobs, struct store_batch *b
     int status = commit_blobs(blobs, batch, error);
     if (status)
         return status;
+    if (FAILPOINT_FAILS("store.commit")) {
+        buf_puts(error, "cannot write the journal: as a test wants it");
+        return STORE_E_IO;
+    }
     struct commit c = {.db = db, .batch = batch, .error = error};
     status = commit_step(db, QUERY_BEGIN);
     if (!status)

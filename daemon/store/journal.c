@@ -113,7 +113,7 @@ static void journal_look_for_room(struct journal *j)
 
 static bool journal_keys_due(const struct journal *j, uint64_t late_ns)
 {
-    return !j->broken.n && !journal_short(j) && uv_hrtime() >= j->keys_at + late_ns;
+    return !j->copy && !j->broken.n && !journal_short(j) && uv_hrtime() >= j->keys_at + late_ns;
 }
 
 static void journal_forget_keys(struct journal *j)
@@ -257,7 +257,7 @@ void journal_stop(struct journal *j)
         backup_free(backup->work);
         backup->work = NULL;
     }
-    if (!j->broken.n)
+    if (!j->broken.n && !j->copy)
         journal_checkpoint(j, SQLITE_CHECKPOINT_TRUNCATE);
     else /* in doubt: the next start reads what is there */
         sqlite3_db_config(j->db.h, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);

@@ -43,6 +43,7 @@ struct journal {
     uv_cond_t work, done;
     struct list jobs, backups; /* those that are not over */
     bool stopping;
+    bool copy; /* nobody is to write: no duties of its own */
 
     /* Of the thread alone: */
     int log_pages;     /* in the write-ahead log since its last complete checkpoint */

@@ -12,6 +12,7 @@ struct store {
     struct journal journal;
     uv_async_t async;
     bool closed;
+    const char *blobs_dir; /* while a copy is opened: the folder that it is a copy of; NULL: this is none */
 
     struct journal_job job; /* the one commit that is under way */
     bool committing;

@@ -1,5 +1,6 @@
 #include "store.h"
 
+#include "daemon/base/failpoint.h"
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 #include "daemon/store/files.h"
@@ -69,7 +70,9 @@ static int store_make_file(int folder, struct buf *error)
 static int store_open_folder(struct store *s, const char *dir, struct buf *error)
 {
     int rc = files_open_folder(AT_FDCWD, dir, &s->folder);
-    if (!rc)
+    if (!rc && s->blobs_dir)
+        blobs_open_read(&s->blobs, s->blobs_dir);
+    else if (!rc)
         rc = blobs_open(&s->blobs, s->folder);
     if (rc)
         buf_printf(error, "cannot open the state folder %s: %s", dir, strerror(-rc));
@@ -120,6 +123,10 @@ static int store_open_all(struct store *s, const char *dir, struct buf *error)
     buf_printf(&path, "%s/agentd.db", dir);
     s->path = mem_strdup(buf_cstr(&path));
     int status = store_open_folder(s, dir, error);
+    if (!s->blobs_dir && FAILPOINT_FAILS("store.open")) {
+        buf_puts(error, "cannot read agentd.db: as a test wants it");
+        status = STORE_E_IO;
+    }
     if (!status)
         status = store_make_file(s->folder, error);
     if (!status)
@@ -151,19 +158,24 @@ static void store_start(struct store *s, uv_loop_t *loop)
     (void)rc;
     s->async.data = s;
     store_hold_loop(s);
-    backup_clean(s->folder);
-    ballast_open(&s->journal.ballast, s->folder);
+    s->journal.ballast.folder = s->folder;
+    s->journal.copy = s->blobs_dir != NULL;
+    if (!s->journal.copy) {
+        backup_clean(s->folder);
+        ballast_open(&s->journal.ballast, s->folder);
+    }
     s->journal.blobs = &s->blobs;
     s->journal.check = &s->check;
     s->journal.notify = store_notify;
     s->journal.notify_arg = s;
     int64_t log_bytes = store_log_bytes(s);
-    s->journal.log_pages = (int)(log_bytes / 4096);
+    s->journal.log_pages = s->journal.copy ? 0 : (int)(log_bytes / 4096);
+    s->journal.reserve.none = s->journal.copy;
     reserve_open(&s->journal.reserve, s->folder, &s->journal.db, log_bytes);
     journal_start(&s->journal);
 }
 
-int store_open(const char *dir, uv_loop_t *loop, struct store **ret, struct buf *error)
+static int store_begin(const char *dir, const char *blobs_dir, uv_loop_t *loop, struct store **ret, struct buf *error)
 {
     buf_clear(error);
     if (sodium_init() < 0) {
@@ -172,6 +184,7 @@ int store_open(const char *dir, uv_loop_t *loop, struct store **ret, struct buf 
     }
     struct store *s = MEM_NEW(struct store);
     s->folder = s->blobs.folder = -1;
+    s->blobs_dir = blobs_dir;
     store_asides_init(s);
     int status = store_open_all(s, dir, error);
     if (status) {
@@ -179,8 +192,19 @@ int store_open(const char *dir, uv_loop_t *loop, struct store **ret, struct buf 
         return status;
     }
     store_start(s, loop);
+    s->blobs_dir = NULL;
     *ret = s;
     return 0;
+}
+
+int store_open(const char *dir, uv_loop_t *loop, struct store **ret, struct buf *error)
+{
+    return store_begin(dir, NULL, loop, ret, error);
+}
+
+int store_open_copy(const char *dir, const char *copy, uv_loop_t *loop, struct store **ret, struct buf *error)
+{
+    return store_begin(copy, dir, loop, ret, error);
 }
 
 static void store_closed_cb(uv_handle_t *async)
@@ -204,7 +228,7 @@ void store_close(struct store *s)
 
 void store_commit(struct store *s, struct store_batch *batch, store_done_cb *done, void *arg)
 {
-    assert(!s->committing);
+    assert(!s->committing && !s->journal.copy);
     s->committing = true;
     s->done = done;
     s->done_arg = arg;

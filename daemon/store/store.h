@@ -33,6 +33,12 @@ enum {
  * of the state folder. Sets PRAGMAs as DESIGN says; refuses a newer schema with STORE_E_NEWER. Before a
  * migration of an existing database it makes a copy of it beside it. */
 int store_open(const char *dir, uv_loop_t *loop, struct store **ret, struct buf *error);
+/* Takes back the reserve of a store that is not open, for a start on a full disk. Whether there was any. */
+bool store_give_room(const char *dir);
+/* Copies the database of `dir`, which nobody may have open, and its log into the folder `to`. STORE_E_FULL: it does not fit there. */
+int store_copy(const char *dir, const char *to, struct buf *error);
+/* Opens what store_copy() has put into `copy`, to be read: nothing may be committed. Large content is read from `dir`. */
+int store_open_copy(const char *dir, const char *copy, uv_loop_t *loop, struct store **ret, struct buf *error);
 /* Waits for the batch that is under way, checkpoints, closes. Backups and checks that are under way are told
  * STORE_E_STOPPED at once (from within this: they must not call the store); no other callback is called any
  * more. The loop has to turn once more for the last of its memory to go. Not from within a callback of a

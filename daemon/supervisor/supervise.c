@@ -37,6 +37,8 @@
 #define LOG_BYTES_MAX 8388608 /* a log beyond this becomes FILE.1 */
 #define LOG_LOOK_MS 60000     /* between two looks at the log while the daemon lives; SIGHUP: now */
 #define EXEC_FAILED 127
+#define IO_EXITS_MAX 3 /* that are remembered, and so long: see failures.h */
+#define IO_EXITS_MS 600000
 #define WATCH_MS 1000 /* between two looks at the state folder, during a back-off */
 #define POST_MS 2000 /* that another who has come is to stay before we go */
 #define POST_LOOK_MS 50
@@ -50,6 +52,7 @@ struct supervisor {
     char **args;        /* of the daemon, args[0] and NULL included */
     int64_t backoff_ms;
     int restarts; /* in a row, each asked for after a short life */
+    int64_t io_exits_ms[IO_EXITS_MAX]; /* when daemons ended with LIFECYCLE_EXIT_IO, since one ended in another way; 0: none */
     bool ending;  /* we were told to end */
     bool old_mark; /* the mark of a stop is that of one before our time */
     pid_t child;
@@ -305,6 +308,27 @@ static bool dismissed(struct supervisor *s, const sigset_t *set)
 
 /* ---- the daemon ---- */
 
+/* The daemon notes such ends itself where it can; this is for the disk that takes nothing any more. */
+static void remember_io_exit(struct supervisor *s, int status)
+{
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != LIFECYCLE_EXIT_IO) {
+        memset(s->io_exits_ms, 0, sizeof s->io_exits_ms);
+        return;
+    }
+    memmove(s->io_exits_ms, s->io_exits_ms + 1, sizeof s->io_exits_ms - sizeof s->io_exits_ms[0]);
+    s->io_exits_ms[IO_EXITS_MAX - 1] = now_ms();
+}
+
+static void tell_io_exits(const struct supervisor *s)
+{
+    char text[16];
+    int n = 0;
+    for (int i = 0; i < IO_EXITS_MAX; i++)
+        n += s->io_exits_ms[i] > 0 && now_ms() - s->io_exits_ms[i] <= IO_EXITS_MS;
+    snprintf(text, sizeof text, "%d", n);
+    setenv(LIFECYCLE_IO_EXITS_ENV, text, 1);
+}
+
 static _Noreturn void become_daemon(const struct supervisor *s)
 {
     sigset_t none;
@@ -313,6 +337,7 @@ static _Noreturn void become_daemon(const struct supervisor *s)
         signal(sig, SIG_DFL);
     sigprocmask(SIG_SETMASK, &none, NULL);
     setenv(LIFECYCLE_READY_ENV, READY_FD_TEXT, 1);
+    tell_io_exits(s);
     fcntl(READY_FD, F_SETFD, 0);
     close_range(READY_FD + 1, ~0U, 0);
     execv(s->agentd, s->args);
@@ -383,6 +408,7 @@ static int supervise(struct supervisor *s, const sigset_t *set)
         int status = start(s) < 0 ? LIFECYCLE_EXIT_IO << 8 : wait_child(s, set);
         if (WIFEXITED(status) && lifecycle_exit_final(WEXITSTATUS(status)))
             return WEXITSTATUS(status);
+        remember_io_exit(s, status);
         if (s->ending)
             return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
         int64_t delay_ms = next_delay(s, status);

@@ -1,0 +1,206 @@
+"""A journal that cannot be written ends the daemon, which comes back and reads again; after three such ends in ten minutes it serves
+read-only, from a copy, until it can write. A build with failpoints plays the disk: what AGENTD_FAILING lists fails meanwhile."""
+import json
+import os
+import subprocess
+import unittest
+
+from lib import AGENTD, Case, Client, Closed, RpcError, poll, sh
+
+READ_ONLY = -32020
+ERRORS = [r"the journal cannot be written", r"the tasks cannot be read", r"cannot read agentd\.db", r"as a test wants it",
+          r"no copy of the database could be made"]
+
+
+class ReadOnly(Case):
+    allowed_errors = ERRORS
+
+    def setUp(self):
+        super().setUp()
+        if b"AGENTD_FAILING" not in AGENTD.read_bytes():
+            self.skipTest("a build without failpoints")
+
+    def begin(self, steps, **limits):
+        self.m = self.model(steps, by_turn=True)
+        self.p = p = self.place()
+        p.write_config(self.m.base_url, limits=limits)
+        self.failing = p.dir / "failing"
+        p.env["AGENTD_FAILING"] = str(self.failing)
+        self.addCleanup(self.end)
+        p.ctl("daemon", "start", check=0)
+        return p
+
+    def end(self):
+        self.failing.unlink(missing_ok=True)
+        self.p.ctl("daemon", "restart")
+        self.p.ctl("daemon", "stop")
+
+    def status(self):
+        try:
+            with Client(self.p.socket, problems=[], timeout_s=5) as c:
+                return c.call("daemon/status")["daemon"]
+        except (OSError, AssertionError, Closed):
+            return None
+
+    def wait_admission(self, wanted):
+        def there():
+            status = self.status()
+            return status if status and status["admission"] == wanted else None
+        return poll(there, what=f"a daemon whose admission is {wanted}")
+
+    def fail(self, *names):
+        self.failing.write_text("\n".join(names))
+
+    def client(self):
+        c = Client(self.p.socket, problems=self.p.problems)
+        self.addCleanup(c.close)
+        return c
+
+    def test_it_serves_what_there_is_and_writes_again(self):
+        large = "python3 -c \"print('x' * 200000)\""
+        tick = "while [ ! -e ../enough ]; do echo tick >> ../ticks; sleep 0.05; done"
+        p = self.begin([{"calls": [sh(large, limit=250000)]}, {"calls": [sh(tick, 300000)]}, {"say": "Done."}])
+        c = self.client()
+        task = c.create(p.workspace, name="one")
+        c.subscribe(task=task, after_seq=0)
+        poll(lambda: (p.dir / "ticks").exists(), what="the tool at work")
+        before = c.journal(task)
+        c.close()
+
+        self.fail("store.commit")
+        try:
+            p.ctl("steer", "one", "this meets the disk", timeout_s=60, env=dict(p.env, AGENTD_FAILING=""))
+        except subprocess.TimeoutExpired:
+            pass
+        shown = self.wait_admission("read_only")
+        self.assertIn("as a test wants it", shown["read_only"]["reason"])
+        self.assertTrue(os.path.isdir(shown["read_only"]["copy"]))
+        self.assertGreaterEqual(shown["failure"]["count"], 3)
+        self.assertEqual(1, shown["tasks_live"])
+        self.read_only_views(p, task, before)
+        self.nothing_changes(p)
+        size = (p.dir / "ticks").stat().st_size
+        poll(lambda: (p.dir / "ticks").stat().st_size > size, what="the tool that works on")
+
+        # Still broken: it comes back to the mode by itself, and at once.
+        p.ctl("daemon", "restart")
+        again = self.wait_admission("read_only")
+        self.assertGreater(again["failure"]["count"], shown["failure"]["count"])
+
+        self.failing.unlink()
+        p.ctl("daemon", "restart", check=0)
+        self.wait_admission("open")
+        self.assertFalse(os.path.exists(shown["read_only"]["copy"]))
+        c = self.client()
+        self.assertEqual(before, c.journal(task)[:len(before)])
+        p.ctl("steer", "one", "go on", check=0)
+        (p.dir / "enough").touch()
+        c.subscribe(task=task, after_seq=0)
+        c.wait_state(task, "completed")
+        seqs = [e["seq"] for e in c.journal(task)]
+        self.assertEqual(list(range(1, len(seqs) + 1)), seqs)
+        checks = {k["name"]: k for k in json.loads(p.ctl("doctor", "--json").stdout)["checks"]}
+        self.assertFalse(checks["journal"]["ok"])  # it is told what happened
+        self.assertIn("as a test wants it", checks["journal"]["detail"])
+        self.assertIn("an agentd ended at", p.ctl("daemon", "status", check=0).stdout)
+
+    def read_only_views(self, p, task, before):
+        c = self.client()
+        c.subscribe(task=task, after_seq=0)
+        self.assertEqual(before, poll(lambda: c.journal(task)[:len(before)]))
+        self.assertTrue(any(len(e.get("text", "")) > 150000 or "x" * 1000 in json.dumps(e) for e in c.journal(task)))
+        self.assertEqual([task], [t["id"] for t in c.call("task/list")["tasks"]])
+        done = p.ctl("status", check=0)
+        self.assertIn("one", done.stdout)
+        self.assertRegex(done.stderr, r"read-only since \d{4}-.*as a test wants it.*daemon restart")
+        self.assertIn("tick", p.ctl("log", "one", check=0).stdout)
+        self.assertIn("read-only since", p.ctl("daemon", "status", check=0).stdout)
+        doctor = p.ctl("doctor", check=1)
+        self.assertRegex(doctor.stdout, r"FAIL.* journal: read-only: .*as a test wants it")
+        self.assertRegex(doctor.stdout, r"ok .* database: whole")
+        p.ctl("backup", p.dir / "copy.db", check=0)  # a way off the disk
+
+    def nothing_changes(self, p):
+        for change in (("run", "x"), ("steer", "one", "x"), ("cancel", "one"), ("pause", "one"), ("resume", "one")):
+            done = p.ctl(*change, check=1)
+            self.assertRegex(done.stderr, r"read-only: .*as a test wants it")
+            self.assertIn("agentctl daemon restart", done.stderr)
+        with self.assertRaises(RpcError) as refused:
+            self.client().call("task/create", prompt="x", workspace=str(p.workspace))
+        self.assertEqual(READ_ONLY, refused.exception.code)
+
+    def test_it_tries_again_by_itself(self):
+        p = self.begin([{"say": "ok"}], read_only_retry_ms=1000)
+        p.ctl("run", "x", check=0)
+        p.ctl("wait", "@last", check=0)
+        self.fail("store.open")
+        pid = self.status()["pid"]
+        p.ctl("daemon", "restart")
+        shown = self.wait_admission("read_only")
+        self.assertIn("cannot read agentd.db", shown["read_only"]["reason"])
+        self.assertNotEqual(pid, shown["pid"])
+        self.wait_other(shown["pid"])  # the folder can be written, the journal not: it tries, and fails
+        self.failing.unlink()
+        self.wait_admission("open")
+        p.ctl("run", "y", check=0)
+
+    def wait_other(self, pid):
+        def other():
+            status = self.status()
+            return status and status["pid"] != pid and status["admission"] == "read_only"
+        poll(other, what="another try")
+
+    def test_one_failure_is_told_and_no_more(self):
+        p = self.begin([{"say": "ok"}])
+        self.fail("store.commit")
+        started = p.ctl_start("run", "x", "--key", "once", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        poll(lambda: "ended with status 74" in p.log_text(), what="the end of the daemon")
+        self.failing.unlink()
+        status = self.wait_admission("open")
+        self.assertIn("as a test wants it", status["failure"]["reason"])
+        self.assertIsNone(status["read_only"])
+        self.assertEqual(0, started.wait(60))
+        self.assertEqual(1, len(self.client().call("task/list", all=True)["tasks"]))
+
+    def test_no_room_for_the_copy(self):
+        p = self.begin([{"say": "ok"}])
+        p.ctl("daemon", "stop", check=0)
+        p.env["TMPDIR"] = "/proc"
+        self.fail("store.open")
+        started = p.ctl_start("daemon", "start", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        poll(lambda: "Set TMPDIR to a folder with room" in p.log_text(), what="the sentence")
+        self.failing.unlink()
+        self.wait_admission("open")  # every other start tries
+        started.wait(60)
+
+
+class Mounted(Case):
+    def test_a_file_system_that_became_read_only(self):
+        d = self.daemon([{"say": "The answer is 42."}], start=False)
+        d.state_dir.mkdir(mode=0o700)
+        mount = f'mount -t tmpfs -o size=64m,mode=700 none {d.state_dir} && "$@" ; mount -o remount,ro {d.state_dir} && exec "$@"'
+        if subprocess.run(["unshare", "-rm", "sh", "-c", mount, "sh", "true"], capture_output=True).returncode:
+            self.skipTest("no right to mount a file system here")
+        with open(d.dir / "daemon.stderr", "ab") as err:
+            d.process = subprocess.Popen(
+                ["unshare", "-rm", "sh", "-c", mount, "sh", str(AGENTD), "--foreground", "--state-dir", str(d.state_dir), "--socket",
+                 str(d.socket), "--config", str(d.config)], env=d.env, stdin=subprocess.DEVNULL, stdout=err, stderr=err)
+        d.wait_ready()
+        with Client(d.socket, problems=d.problems) as c:
+            task = c.create(d.workspace, name="one")
+            c.subscribe(task=task, after_seq=0)
+            c.wait_state(task, "completed")
+            before = c.journal(task)
+            c.call("daemon/shutdown")
+        d.wait_ready()
+        c = d.client()
+        c.subscribe(task=task, after_seq=0)
+        self.assertEqual(before, poll(lambda: c.journal(task)))
+        self.assertIn("mounted read-only", c.call("daemon/status")["daemon"]["read_only"]["reason"])
+        with self.assertRaises(RpcError) as refused:
+            c.call("task/steer", task=task, text="x")
+        self.assertEqual(READ_ONLY, refused.exception.code)
+
+
+if __name__ == "__main__":
+    unittest.main()
