@@ -311,7 +311,7 @@ static bool dismissed(struct supervisor *s, const sigset_t *set)
 /* The daemon notes such ends itself where it can; this is for the disk that takes nothing any more. */
 static void remember_io_exit(struct supervisor *s, int status)
 {
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != LIFECYCLE_EXIT_IO) {
+    if (s->child < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != LIFECYCLE_EXIT_IO) {
         memset(s->io_exits_ms, 0, sizeof s->io_exits_ms);
         return;
     }
