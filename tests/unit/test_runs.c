@@ -438,7 +438,7 @@ static void test_later_runner(void **state)
     struct seen *s = seen_of(b, "r1");
     struct run_exit e;
     later_begin(b, &l);
-    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, &e), RUN_PROBE_ALIVE);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, false, &e), RUN_PROBE_ALIVE);
     runs_attach(b->runs, task_id, "r1", false);
     WAIT(b, later_accepts(&l));
     later_speaks(&l);
