@@ -6,6 +6,7 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -37,14 +38,29 @@ bool failpoint_fails(const char *name)
     return fails;
 }
 
-char *failpoint_of_runner(void)
+static char *entry_of(const char *name, const char *ours)
 {
-    static char entry[128];
-    const char *armed = getenv("AGENTD_RUNNER_FAILPOINT");
-    if (!armed)
-        return NULL;
-    snprintf(entry, sizeof entry, "AGENTD_FAILPOINT=%s", armed);
+    char *entry = NULL;
+    const char *value = getenv(ours);
+    if (value && asprintf(&entry, "%s=%s", name, value) < 0)
+        entry = NULL;
     return entry;
+}
+
+char **failpoint_env(void)
+{
+    static const char *const names[][2] = {{"AGENTD_FAILPOINT", "AGENTD_RUNNER_FAILPOINT"},
+                                           {"ASAN_OPTIONS", "ASAN_OPTIONS"},
+                                           {"UBSAN_OPTIONS", "UBSAN_OPTIONS"},
+                                           {"LSAN_OPTIONS", "LSAN_OPTIONS"}};
+    static char *env[sizeof names / sizeof names[0] + 1];
+    static bool made;
+    size_t n = 0;
+    for (size_t i = 0; !made && i < sizeof names / sizeof names[0]; i++)
+        if ((env[n] = entry_of(names[i][0], names[i][1])))
+            n++;
+    made = true;
+    return env;
 }
 
 #else

@@ -12,13 +12,14 @@
 /* Kills the process if `name` is the armed one and this is its nth time (default: the first). */
 void failpoint_hit(const char *name);
 #define FAILPOINT(name) failpoint_hit(name)
-/* What arms a runner, as an entry of its environment; NULL: nothing. */
-char *failpoint_of_runner(void);
-#define FAILPOINT_OF_RUNNER() failpoint_of_runner()
 bool failpoint_fails(const char *name);
 #define FAILPOINT_FAILS(name) failpoint_fails(name)
+/* What programs of ours that are started with an environment of their own get of ours, NULL behind the last: what arms
+ * a runner, and where a sanitizer is to leave its reports. */
+char **failpoint_env(void);
+#define FAILPOINT_ENV() failpoint_env()
 #else
 #define FAILPOINT(name) ((void)0)
-#define FAILPOINT_OF_RUNNER() ((char *)0)
 #define FAILPOINT_FAILS(name) false
+#define FAILPOINT_ENV() ((char *[]){NULL})
 #endif

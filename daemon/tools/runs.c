@@ -262,9 +262,8 @@ static pid_t spawn_runner(const struct runs *r, const char *folder, int spec, in
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
     char name[] = "agentd-runner";
     char *argv[] = {name, (char *)(uintptr_t)folder, NULL};
-    char *env[] = {FAILPOINT_OF_RUNNER(), NULL};
     pid_t pid;
-    int error = posix_spawn(&pid, r->runner_path, &actions, &attributes, argv, env);
+    int error = posix_spawn(&pid, r->runner_path, &actions, &attributes, argv, FAILPOINT_ENV());
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     if (error) {

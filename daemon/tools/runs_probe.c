@@ -1,5 +1,6 @@
 /* What is known of a run whose runner may be dead. The lock says whether it lives, the exit record how it ended; where both are
  * missing nothing is guessed: what is left of it is killed, and it is in doubt. */
+#include "daemon/base/failpoint.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/utf8.h"
 #include "daemon/runner/processes.h"
@@ -156,7 +157,6 @@ static bool recover_patch(struct runs *r, const char *task, const char *run, int
         return errno == ENOENT && patch_untouched(r, dirfd, patch, ret);
     char name[] = "agentd-tool", verb[] = "apply-patch", recover[] = "--recover";
     char *argv[] = {name, verb, recover, path.p, NULL};
-    char *env[] = {NULL};
     pid_t pid;
     int status;
     posix_spawn_file_actions_t actions;
@@ -164,7 +164,7 @@ static bool recover_patch(struct runs *r, const char *task, const char *run, int
     for (int fd = 0; fd <= 2; fd++)
         if (posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0) != 0)
             mem_none();
-    int error = posix_spawn(&pid, r->tool_path, &actions, NULL, argv, env);
+    int error = posix_spawn(&pid, r->tool_path, &actions, NULL, argv, FAILPOINT_ENV());
     posix_spawn_file_actions_destroy(&actions);
     if (error)
         return false;

@@ -130,6 +130,11 @@ class Exec(Case):
         self.assertEqual([False] * 3, seen["tty"])
         self.assertNotEqual(os.getsid(self.d.pid), seen["sid"])
 
+    def test_a_sanitizer_in_a_runner_would_be_heard(self):
+        out = self.outputs(sh("tr '\\0' '\\n' < /proc/$PPID/environ"))
+        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
+            self.assertIn(f"{name}={self.d.env[name]}\n", out[0])
+
     def test_what_a_tool_sees_of_the_environment(self):
         env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": "/some/home", "OPENAI_API_KEY": "sk-x", "AWS_SECRET_ACCESS_KEY": "y",
                "LD_PRELOAD": "/x.so", "MY_TOKEN": "z", "VIRTUAL_ENV": "/venv"}
