@@ -387,7 +387,7 @@ struct later {
 static void later_begin(const struct box *b, struct later *l)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    char dir[PATH_MAX];
+    char dir[PATH_MAX + 64];
     snprintf(dir, sizeof dir, "%s/%s", b->dir, task_id);
     assert_int_equal(mkdir(dir, 0700), 0);
     snprintf(dir, sizeof dir, "%s/%s/r1", b->dir, task_id);
