@@ -238,6 +238,8 @@ static int build(struct daemon *d, struct parts *p)
         return fail(LIFECYCLE_EXIT_STATE, "", &p->error);
     if (!d->read_only && world_recover(d, &p->error) < 0)
         return fail_io(d, &p->error);
+    if (!d->read_only)
+        world_retain(d);
     return 0;
 }
 

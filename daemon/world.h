@@ -88,6 +88,8 @@ struct world_task *world_task_of(struct daemon *d, const char *id); /* makes it;
 void world_task_drop(struct daemon *d, const char *id);
 void world_transfers_cancel(struct daemon *d);
 void world_tasks_free(struct daemon *d);
+/* From now on what has ended is archived, and removed, as the limits say. */
+void world_retain(struct daemon *d);
 /* Brings live tasks back and lets the core say what follows. */
 int world_recover(struct daemon *d, struct buf *error);
 

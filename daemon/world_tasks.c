@@ -159,6 +159,23 @@ const struct task *world_task(struct daemon *d, struct str ref, enum rpc_error *
     return restore.task;
 }
 
+/* ---- keeping ---- */
+
+/* What is in memory may have inputs under way that the store does not know yet. */
+static bool may_forget(void *arg, const char *task)
+{
+    struct daemon *d = arg;
+    return !core_task(d->core, task) && !find(d, task);
+}
+
+void world_retain(struct daemon *d)
+{
+    const struct limits *l = &d->config->limits;
+    const struct store_retention retention = {
+        .archive_after_ms = l->archive_after_ms, .keep_ms = l->keep_ms, .bytes_max = l->storage_bytes_max};
+    store_retain(d->store, &retention, may_forget, d);
+}
+
 /* ---- start ---- */
 
 static int live_cb(void *arg, const struct store_task *row)

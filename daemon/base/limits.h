@@ -37,7 +37,11 @@
     X(retry_ms_min, 500, 1, 3600000, "first back-off")                                                       \
     X(retry_ms_max, 60000, 1, 86400000, "longest back-off")                                                  \
     X(database_retry_ms, 1000, 10, 60000, "between attempts to commit while the disk is full")               \
-    X(read_only_retry_ms, 600000, 1000, 86400000, "between attempts of a read-only daemon to write again")
+    X(read_only_retry_ms, 600000, 1000, 86400000, "between attempts of a read-only daemon to write again")   \
+    X(archive_after_ms, 604800000, 0, 315360000000, "from the end of a task to its compression; reads as before")\
+    X(keep_ms, 0, 0, 3153600000000, "from the end of a task to its removal; 0: never for its age")           \
+    X(storage_bytes_max, 17179869184, 16777216, 1125899906842624,                                            \
+      "what is stored; above it tasks that ended first are compressed, then removed")
 
 struct limits {
 #define X(name, def, least, most, doc) int64_t name;

@@ -71,9 +71,12 @@ static void put_failure(struct proto_daemon *shown, const struct failures *f)
 
 static struct str admission(const struct daemon *d)
 {
+    struct store_usage usage;
+    store_usage(d->store, &usage);
     return d->stopping           ? STR("stopping")
            : d->read_only        ? STR("read_only")
            : daemon_disk_full(d) ? STR("disk_full")
+           : usage.over          ? STR("storage_full")
                                  : STR("open");
 }
 
@@ -82,6 +85,10 @@ void command_daemon_status(const struct command *c)
 {
     struct daemon *d = c->d;
     CLEANUP(buf_free) struct buf socket = {0}, state_dir = {0}, config = {0};
+    struct store_usage usage;
+    store_usage(d->store, &usage);
+    struct proto_storage storage = {
+        .bytes = usage.bytes, .bytes_max = usage.bytes_max, .archived = usage.archived, .removed = usage.removed};
     struct result_daemon_status result = {
         .daemon =
             {
@@ -94,6 +101,8 @@ void command_daemon_status(const struct command *c)
                 .tasks_live = tasks_not_final(d),
                 .clients = d->rpc ? (int64_t)rpc_clients(d->rpc) : 0,
                 .admission = admission(d),
+                .storage = storage,
+                .has_storage = true,
                 .config = shown(&config, d->config->path),
             },
     };

@@ -131,10 +131,24 @@ static enum rpc_error check_env(struct creation *t)
     return env_read(t->params->env, &t->env, &t->detail) < 0 ? RPC_INVALID_PARAMS : RPC_OK;
 }
 
+/* More of tasks that have ended cannot be removed: see store_retain(). */
+static enum rpc_error check_storage(struct creation *t)
+{
+    struct store_usage usage;
+    store_usage(t->d->store, &usage);
+    if (!usage.over)
+        return RPC_OK;
+    buf_printf(&t->detail,
+               "%lld bytes are stored, limits.storage_bytes_max allows %lld, and all of it is of tasks that have not ended: cancel "
+               "some, or raise the limit",
+               (long long)usage.bytes, (long long)usage.bytes_max);
+    return RPC_LIMIT_REACHED;
+}
+
 static enum rpc_error check(struct creation *t)
 {
     static enum rpc_error (*const checks[])(struct creation * t) = {
-        check_policy, check_workspace, check_env, check_model, check_credentials, check_name,
+        check_policy, check_workspace, check_env, check_model, check_credentials, check_name, check_storage,
     };
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
         enum rpc_error error = checks[i](t);

@@ -58,6 +58,7 @@ static bool backup_under_way(struct store *s, struct store_backup *b)
 static void backup_end(struct store *s, struct store_backup *b)
 {
     list_remove(&b->node);
+    blobs_release(&s->blobs);
     store_hold_loop(s);
     if (b->finishing)
         uv_thread_join(&b->thread);
@@ -91,6 +92,7 @@ void store_backup(struct store *s, const char *path, store_backup_cb *done, void
     b->work.path = mem_strdup(path);
     check_init(&b->check);
     list_append(&s->backups, &b->node);
+    blobs_hold(&s->blobs);
     store_hold_loop(s);
     if (first)
         journal_submit_backup(&s->journal, &b->work);
@@ -101,7 +103,9 @@ void store_backup(struct store *s, const char *path, store_backup_cb *done, void
 static void check_main(void *arg)
 {
     struct store *s = arg;
+    blobs_hold(&s->blobs);
     s->check_status = check_run(&s->check, s->path, &s->blobs, &s->check_error);
+    blobs_release(&s->blobs);
     atomic_store(&s->check_over, true);
     uv_async_send(&s->async);
 }

@@ -254,19 +254,27 @@ static int backup_mark(struct backup *b, struct buf *error)
     return q && db_run(&b->copy, q) == 0 ? 0 : backup_failed(b, error);
 }
 
-static int backup_rows(struct backup *b, const struct blobs *blobs, struct check *check, bool events,
-                       struct buf *error)
+static int backup_rows(struct backup *b, const struct blobs *blobs, struct check *check, struct buf *error)
 {
-    bool none = false;
+    static const struct {
+        const char *find, *fill;
+        bool text;
+    } tables[] = {
+        {"SELECT pos, hash, bytes FROM events WHERE hash IS NOT NULL LIMIT 1",
+         "UPDATE events SET body = ?2, hash = NULL, bytes = NULL WHERE pos = ?1", true},
+        {"SELECT n, hash, bytes FROM context WHERE hash IS NOT NULL LIMIT 1",
+         "UPDATE context SET body = ?2, hash = NULL, bytes = NULL WHERE n = ?1", false},
+        {"SELECT n, hash, bytes FROM archive_events WHERE hash IS NOT NULL LIMIT 1",
+         "UPDATE archive_events SET body = ?2, hash = NULL WHERE n = ?1", false},
+        {"SELECT n, hash, bytes FROM archive_context WHERE hash IS NOT NULL LIMIT 1",
+         "UPDATE archive_context SET body = ?2, hash = NULL WHERE n = ?1", false},
+    };
     int status = 0;
-    while (!status && !none && !(check && check_stopped(check)))
-        status =
-            backup_inline(b, blobs,
-                          events ? "SELECT pos, hash, bytes FROM events WHERE hash IS NOT NULL LIMIT 1"
-                                 : "SELECT n, hash, bytes FROM context WHERE hash IS NOT NULL LIMIT 1",
-                          events ? "UPDATE events SET body = ?2, hash = NULL, bytes = NULL WHERE pos = ?1"
-                                 : "UPDATE context SET body = ?2, hash = NULL, bytes = NULL WHERE n = ?1",
-                          events, &none, error);
+    for (size_t i = 0; !status && i < sizeof tables / sizeof *tables; i++) {
+        bool none = false;
+        while (!status && !none && !(check && check_stopped(check)))
+            status = backup_inline(b, blobs, tables[i].find, tables[i].fill, tables[i].text, &none, error);
+    }
     return status;
 }
 
@@ -327,9 +335,7 @@ int backup_finish(struct backup *b, const struct blobs *blobs, struct check *che
     if (!status && blobs)
         status = backup_mark(b, error);
     if (!status && blobs)
-        status = backup_rows(b, blobs, check, true, error);
-    if (!status && blobs)
-        status = backup_rows(b, blobs, check, false, error);
+        status = backup_rows(b, blobs, check, error);
     if (!status && db_exec(&b->copy, "COMMIT"))
         status = backup_failed(b, error);
     if (status)

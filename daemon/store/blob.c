@@ -89,14 +89,18 @@ static int blob_write(const struct blobs *b, const char *name, struct str bytes)
     return rc;
 }
 
-int blobs_put(const struct blobs *b, struct str bytes, uint8_t ret_hash[BLOB_HASH_SIZE])
+int blobs_put(struct blobs *b, struct str bytes, uint8_t ret_hash[BLOB_HASH_SIZE])
 {
     char name[BLOB_NAME_SIZE];
     if (bytes.n > BLOB_BYTES_MAX)
         return -EFBIG;
     blob_hash(bytes, ret_hash);
     blob_name(ret_hash, name);
-    return blob_same(b, name, bytes) ? 0 : blob_write(b, name, bytes);
+    if (blob_same(b, name, bytes))
+        return 0;
+    int rc = blob_write(b, name, bytes);
+    b->bytes += rc ? 0 : (int64_t)bytes.n;
+    return rc;
 }
 
 int blobs_sync(const struct blobs *b)
@@ -140,4 +144,30 @@ bool blobs_present(const struct blobs *b, const uint8_t hash[BLOB_HASH_SIZE], in
     blob_name(hash, name);
     return fstatat(b->folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
            st.st_size == bytes;
+}
+
+void blobs_hold(struct blobs *b)
+{
+    atomic_fetch_add(&b->holders, 1);
+}
+
+void blobs_release(struct blobs *b)
+{
+    atomic_fetch_sub(&b->holders, 1);
+}
+
+bool blobs_removable(const struct blobs *b)
+{
+    return atomic_load(&b->holders) == 0;
+}
+
+int blobs_remove(struct blobs *b, const uint8_t hash[BLOB_HASH_SIZE])
+{
+    char name[BLOB_NAME_SIZE];
+    struct stat st;
+    blob_name(hash, name);
+    if (fstatat(b->folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || unlinkat(b->folder, name, 0) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    b->bytes -= st.st_size;
+    return 0;
 }

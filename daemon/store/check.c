@@ -1,5 +1,6 @@
 #include "check.h"
 
+#include "daemon/store/archive_block.h"
 #include "daemon/store/store.h"
 
 #define CHECK_STOP_NS 10000000ull /* between calls to stop: one that comes between two statements is lost */
@@ -93,6 +94,41 @@ static int check_blobs(struct check *c, struct db *db, const struct blobs *blobs
     return STORE_E_FOREIGN;
 }
 
+/* That each block of an archived task can be unpacked, and holds what its places say. */
+static int check_block(sqlite3_stmt *q, struct buf *contents, struct buf *error)
+{
+    CLEANUP(buf_free) struct buf why = {0};
+    struct archive_walk w;
+    struct str body = db_column(q, 0), what = db_column(q, 5);
+    int64_t bytes = sqlite3_column_int64(q, 2);
+    archive_walk_begin(&w, db_column(q, 4), 0, 0, bytes);
+    int more;
+    while ((more = archive_walk_next(&w)) > 0)
+        continue;
+    if (more < 0)
+        buf_puts(&why, "its places cannot be read");
+    else if (!body.p || archive_block_unpack(sqlite3_column_int64(q, 3), body, bytes, contents, &why) == 0)
+        return 0; /* those in files are looked at with the other files */
+    buf_printf(error, "the block of %.*s and what follows it is damaged: %s", STR_ARG(what), buf_cstr(&why));
+    return STORE_E_FOREIGN;
+}
+
+static int check_archive(struct check *c, struct db *db, struct buf *error)
+{
+    CLEANUP(buf_free) struct buf contents = {0};
+    CLEANUP_QUERY *q = db_query(db, QUERY_ARCHIVE_BLOCKS);
+    int rc = q ? sqlite3_step(q) : SQLITE_ERROR;
+    for (; rc == SQLITE_ROW && !check_stopped(c); rc = sqlite3_step(q)) {
+        int status = check_block(q, &contents, error);
+        if (status)
+            return status;
+    }
+    if (rc == SQLITE_DONE)
+        return 0;
+    db_explain(db, "cannot check the database", error);
+    return STORE_E_FOREIGN;
+}
+
 int check_run(struct check *c, const char *path, const struct blobs *blobs, struct buf *error)
 {
     struct db db;
@@ -104,6 +140,8 @@ int check_run(struct check *c, const char *path, const struct blobs *blobs, stru
             status = check_pages(&db, error);
         if (!status && blobs && !check_stopped(c))
             status = check_blobs(c, &db, blobs, error);
+        if (!status && !check_stopped(c))
+            status = check_archive(c, &db, error);
         check_set(c, NULL);
         db_close(&db);
     }

@@ -1,5 +1,6 @@
 #pragma once
-/* The check of a whole database file: PRAGMA quick_check, and whether the files are there that rows name. On
+/* The check of a whole database file: PRAGMA quick_check, whether the files are there that rows name, and whether
+ * archived blocks can be unpacked. On
  * a connection of its own, which never checkpoints, on the thread that calls it. It reads every page, which
  * takes seconds and more on a large database; another thread can end it. */
 #include "daemon/store/blob.h"

@@ -13,7 +13,7 @@ struct commit {
 };
 
 /* Content first: a row may name only a file that is whole and whose name lasts. */
-static int commit_blobs(const struct blobs *blobs, struct store_batch *batch, struct buf *error)
+static int commit_blobs(struct blobs *blobs, struct store_batch *batch, struct buf *error)
 {
     bool any = false;
     int rc = 0;
@@ -33,7 +33,7 @@ static int commit_blobs(const struct blobs *blobs, struct store_batch *batch, st
     return !rc ? 0 : files_full(rc) ? STORE_E_FULL : STORE_E_IO;
 }
 
-/* The number of the row's task. Rows of one task mostly stand together and share the slice of its id. */
+/* The number of the row's task; STORE_E_NONE. Rows of one task mostly stand together and share the slice of its id. */
 static int commit_task_n(struct commit *c, struct slice task, int64_t *ret)
 {
     if (!c->task.present || c->task.at != task.at) {
@@ -42,11 +42,8 @@ static int commit_task_n(struct commit *c, struct slice task, int64_t *ret)
             return db_failure(c->db);
         db_bind_str(q, 1, batch_bytes(c->batch, task));
         int rc = sqlite3_step(q);
-        if (rc == SQLITE_DONE) {
-            buf_printf(c->error, "a row of task %.*s, which has no row of its own, was to be written",
-                       STR_ARG(batch_bytes(c->batch, task)));
-            return STORE_E_IO;
-        }
+        if (rc == SQLITE_DONE)
+            return STORE_E_NONE;
         if (rc != SQLITE_ROW)
             return db_failure(c->db);
         c->task = task;
@@ -150,14 +147,15 @@ static int commit_task(struct commit *c, struct batch_row *row)
 static int commit_key(struct commit *c, struct batch_row *row)
 {
     int64_t n = 0;
-    int status = row->task.present ? commit_task_n(c, row->task, &n) : 0;
-    if (status)
+    /* The task may have been removed since; then the key is forgotten like those that never had one. */
+    int status = row->task.present ? commit_task_n(c, row->task, &n) : STORE_E_NONE;
+    if (status && status != STORE_E_NONE)
         return status;
     CLEANUP_QUERY *q = db_query(c->db, QUERY_KEY_PUT);
     if (!q)
         return db_failure(c->db);
     db_bind_str(q, 1, batch_bytes(c->batch, row->key.key));
-    if (row->task.present)
+    if (!status)
         sqlite3_bind_int64(q, 2, n);
     db_bind_blob(q, 3, batch_bytes(c->batch, row->key.digest));
     db_bind_blob(q, 4, batch_bytes(c->batch, row->key.result));
@@ -175,7 +173,7 @@ static int commit_meta(struct commit *c, struct batch_row *row)
     return db_run(c->db, q);
 }
 
-static int commit_row(struct commit *c, struct batch_row *row)
+static int commit_row_of(struct commit *c, struct batch_row *row)
 {
     switch (row->kind) {
     case BATCH_EVENT:
@@ -192,6 +190,16 @@ static int commit_row(struct commit *c, struct batch_row *row)
     return STORE_E_IO;
 }
 
+static int commit_row(struct commit *c, struct batch_row *row)
+{
+    int status = commit_row_of(c, row);
+    if (status != STORE_E_NONE)
+        return status;
+    buf_printf(c->error, "a row of task %.*s, which has no row of its own, was to be written",
+               STR_ARG(batch_bytes(c->batch, row->task)));
+    return STORE_E_IO;
+}
+
 /* Tasks before the rest: the rows of a new task need its number, and it is put into the batch last. */
 static int commit_rows(struct commit *c)
 {
@@ -203,13 +211,7 @@ static int commit_rows(struct commit *c)
     return status;
 }
 
-static int commit_step(struct db *db, enum query query)
-{
-    CLEANUP_QUERY *q = db_query(db, query);
-    return q ? db_run(db, q) : db_failure(db);
-}
-
-int commit_batch(struct db *db, const struct blobs *blobs, struct store_batch *batch, struct buf *error)
+int commit_batch(struct db *db, struct blobs *blobs, struct store_batch *batch, struct buf *error)
 {
     int status = commit_blobs(blobs, batch, error);
     if (status)
@@ -219,12 +221,12 @@ int commit_batch(struct db *db, const struct blobs *blobs, struct store_batch *b
         return STORE_E_IO;
     }
     struct commit c = {.db = db, .batch = batch, .error = error};
-    status = commit_step(db, QUERY_BEGIN);
+    status = db_do(db, QUERY_BEGIN);
     if (!status)
         status = commit_rows(&c);
     FAILPOINT("store.before_commit");
     if (!status)
-        status = commit_step(db, QUERY_COMMIT);
+        status = db_do(db, QUERY_COMMIT);
     if (!status) {
         FAILPOINT("store.after_commit");
         return 0;
@@ -232,6 +234,6 @@ int commit_batch(struct db *db, const struct blobs *blobs, struct store_batch *b
     if (!error->n)
         db_explain(db, "cannot write the journal", error);
     if (!sqlite3_get_autocommit(db->h))
-        commit_step(db, QUERY_ROLLBACK);
+        db_do(db, QUERY_ROLLBACK);
     return status == STORE_E_FULL ? STORE_E_FULL : STORE_E_IO;
 }

@@ -5,4 +5,4 @@
 #include "daemon/store/db.h"
 
 /* 0: durable. STORE_E_FULL: nothing was written, the batch can be written again. STORE_E_IO: in doubt. */
-int commit_batch(struct db *db, const struct blobs *blobs, struct store_batch *batch, struct buf *error);
+int commit_batch(struct db *db, struct blobs *blobs, struct store_batch *batch, struct buf *error);

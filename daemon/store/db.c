@@ -214,6 +214,12 @@ int db_run(struct db *db, sqlite3_stmt *query)
     return rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : db_failure(db);
 }
 
+int db_do(struct db *db, enum query query)
+{
+    CLEANUP_QUERY *q = db_query(db, query);
+    return q ? db_run(db, q) : db_failure(db);
+}
+
 void db_bind_str(sqlite3_stmt *query, int at, struct str s)
 {
     sqlite3_bind_text64(query, at, s.p, s.n, SQLITE_STATIC, SQLITE_UTF8);

@@ -41,6 +41,8 @@ void db_query_end(sqlite3_stmt **query);
 #define CLEANUP_QUERY CLEANUP(db_query_end) sqlite3_stmt
 /* Runs a bound statement that gives no rows. */
 int db_run(struct db *db, sqlite3_stmt *query);
+/* The same for one without parameters. */
+int db_do(struct db *db, enum query query);
 
 /* What the last call on the connection failed with. */
 int db_failure(struct db *db);

@@ -1,6 +1,6 @@
 /* Pages of events, and the bytes of prompts. */
 #include "daemon/base/log.h"
-#include "daemon/store/state.h"
+#include "daemon/store/page.h"
 
 #include <inttypes.h>
 
@@ -32,73 +32,85 @@ static int64_t content_bytes(sqlite3_stmt *q, int at)
 
 /* Runs a bound statement whose columns are QUERY_EVENT_COLUMNS, and the task's id where the page is of all
  * tasks. */
-static int events_walk(struct store *s, sqlite3_stmt *q, const char *task, int64_t bytes, store_event_cb *cb,
-                       void *arg)
+static int events_walk(struct page *p, sqlite3_stmt *q, const char *task)
 {
     CLEANUP(buf_free) struct buf large = {0};
-    int64_t given = 0;
     int rc;
     while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
-        int64_t n = content_bytes(q, 2);
-        if (given && n > bytes - given)
+        if (!page_room(p, content_bytes(q, 2)))
             return 0;
-        given += n;
         struct store_event event = {.pos = sqlite3_column_int64(q, 0),
                                     .seq = sqlite3_column_int64(q, 1),
                                     .task = task ? task : (const char *)sqlite3_column_text(q, 5)};
-        int status = store_content(s, q, 2, &large, &event.json);
+        int status = store_content(p->store, q, 2, &large, &event.json);
         if (!status)
-            status = cb(arg, &event);
+            status = page_give(p, &event);
         if (status)
             return status;
     }
-    return rc == SQLITE_DONE ? 0 : store_read_failed(s, "cannot read events");
+    return rc == SQLITE_DONE ? 0 : store_read_failed(p->store, "cannot read events");
 }
 
-static int events_of_task(struct store *s, enum query query, const char *task, int64_t from, int64_t limit,
-                          int64_t bytes, store_event_cb *cb, void *arg)
+/* Those of a task that are in rows of their own. */
+static int events_of_rows(struct page *p, enum query query, int64_t n, const char *task, int64_t from)
 {
-    int64_t n;
-    int status = store_task_number(s, task, &n);
-    if (status)
-        return status == STORE_E_NONE ? 0 : status;
-    CLEANUP_QUERY *q = db_query(&s->reader, query);
+    CLEANUP_QUERY *q = db_query(&p->store->reader, query);
     if (!q)
-        return store_read_failed(s, "cannot read events");
+        return store_read_failed(p->store, "cannot read events");
     sqlite3_bind_int64(q, 1, n);
     sqlite3_bind_int64(q, 2, from);
-    sqlite3_bind_int64(q, 3, limit < 0 ? 0 : limit);
-    return events_walk(s, q, task, bytes, cb, arg);
+    sqlite3_bind_int64(q, 3, p->limit < 0 ? 0 : p->limit);
+    return events_walk(p, q, task);
 }
 
+/* What is in blocks comes before what is in rows. */
 int store_events_after(struct store *s, const char *task, int64_t after, int64_t limit, int64_t bytes,
                        store_event_cb *cb, void *arg)
 {
-    return events_of_task(s, QUERY_EVENTS_AFTER, task, after, limit, bytes, cb, arg);
+    struct page p = {.store = s, .limit = limit, .bytes = bytes, .cb = cb, .arg = arg};
+    int64_t n;
+    STORE_READ(s);
+    int status = store_task_number(s, task, &n);
+    if (status)
+        return status == STORE_E_NONE ? 0 : status;
+    status = archive_events_after(&p, n, task, after);
+    return status || p.full ? status : events_of_rows(&p, QUERY_EVENTS_AFTER, n, task, after);
 }
 
 int store_events_before(struct store *s, const char *task, int64_t before, int64_t limit, int64_t bytes,
                         store_event_cb *cb, void *arg)
 {
-    return events_of_task(s, QUERY_EVENTS_BEFORE, task, before, limit, bytes, cb, arg);
+    struct page p = {.store = s, .limit = limit, .bytes = bytes, .cb = cb, .arg = arg};
+    int64_t n;
+    STORE_READ(s);
+    int status = store_task_number(s, task, &n);
+    if (status)
+        return status == STORE_E_NONE ? 0 : status;
+    status = events_of_rows(&p, QUERY_EVENTS_BEFORE, n, task, before);
+    return status || p.full ? status : archive_events_before(&p, n, task, before);
 }
 
 int store_journal_after(struct store *s, int64_t after, int64_t limit, int64_t bytes, store_event_cb *cb,
                         void *arg)
 {
+    struct page p = {.store = s, .limit = limit, .bytes = bytes, .cb = cb, .arg = arg};
+    bool any = false;
+    STORE_READ(s);
+    int status = archive_journal_after(&p, after, &any);
+    if (status || any)
+        return status;
     CLEANUP_QUERY *q = db_query(&s->reader, QUERY_JOURNAL_AFTER);
     if (!q)
         return store_read_failed(s, "cannot read the journal");
     sqlite3_bind_int64(q, 1, after);
     sqlite3_bind_int64(q, 2, limit < 0 ? 0 : limit);
-    return events_walk(s, q, NULL, bytes, cb, arg);
+    return events_walk(&p, q, NULL);
 }
 
 /* Elements 0, 1, 2 ... of the prompt, none missing: a prompt with a hole would be another prompt. */
-static int context_walk(struct store *s, sqlite3_stmt *q, struct buf *ret)
+static int context_walk(struct store *s, sqlite3_stmt *q, int64_t next, struct buf *ret)
 {
     CLEANUP(buf_free) struct buf large = {0};
-    int64_t next = 0;
     int rc;
     for (; (rc = sqlite3_step(q)) == SQLITE_ROW; next++) {
         struct str bytes;
@@ -109,9 +121,7 @@ static int context_walk(struct store *s, sqlite3_stmt *q, struct buf *ret)
             log_error("element %" PRId64 " of a stored prompt is missing", next);
             return STORE_E_FOREIGN;
         }
-        if (next > 1)
-            buf_putc(ret, ',');
-        buf_str(ret, bytes);
+        page_element(ret, next, bytes);
     }
     if (rc != SQLITE_DONE)
         return store_read_failed(s, "cannot read a stored prompt");
@@ -120,7 +130,8 @@ static int context_walk(struct store *s, sqlite3_stmt *q, struct buf *ret)
 
 int store_context_read(struct store *s, const char *task, int64_t epoch, struct buf *ret)
 {
-    int64_t n;
+    int64_t n, next = 0;
+    STORE_READ(s);
     int status = store_task_number(s, task, &n);
     if (status)
         return status;
@@ -130,7 +141,9 @@ int store_context_read(struct store *s, const char *task, int64_t epoch, struct 
     sqlite3_bind_int64(q, 1, n);
     sqlite3_bind_int64(q, 2, epoch);
     size_t before = ret->n;
-    status = context_walk(s, q, ret);
+    status = archive_context(s, n, epoch, ret, &next);
+    if (!status)
+        status = context_walk(s, q, next, ret);
     if (status && ret->p) {
         ret->n = before;
         ret->p[before] = 0;

@@ -21,6 +21,10 @@
 #define JOURNAL_BUSY_MS 5000
 /* Between walks over the keys, and the longest that one waits for an idle moment. */
 #define JOURNAL_KEYS_NS 3600000000000ull
+/* Steps of the archive wait for a quiet moment, but one is made so often under load, too. */
+#define JOURNAL_ARCHIVE_BUSY_NS 100000000ull
+#define JOURNAL_LATER_MS 3600000
+#define JOURNAL_MEASURE_NS 1000000000ull /* between looks at how much is stored */
 
 /* Called by SQLite after each commit. */
 static int journal_log_grew(void *arg, sqlite3 *h, const char *name, int pages)
@@ -129,8 +133,72 @@ static void journal_forget_keys(struct journal *j)
         j->keys_at = uv_hrtime() + JOURNAL_KEYS_NS;
 }
 
+/* ---- the archive ---- */
+
+static uint64_t journal_in_ms(int64_t ms)
+{
+    return ms == ARCHIVE_NEVER ? UINT64_MAX : uv_hrtime() + (uint64_t)ms * 1000000u;
+}
+
+/* When its next step is to be made; UINT64_MAX: not before something else happens. */
+static uint64_t journal_archive_due(struct journal *j)
+{
+    struct archive *a = &j->archive;
+    uint64_t at = atomic_load(&j->woken) ? 0 : j->archive_at;
+    if (!atomic_load(&a->on) || j->copy || j->broken.n || journal_short(j) || at == UINT64_MAX)
+        return UINT64_MAX;
+    uint64_t quiet = j->job_last + JOURNAL_QUIET_NS, busy = j->archive_last + JOURNAL_ARCHIVE_BUSY_NS;
+    uint64_t free = quiet < busy ? quiet : busy;
+    return at > free ? at : free;
+}
+
+static void journal_after_work(struct journal *j);
+
+static void journal_archive(struct journal *j)
+{
+    CLEANUP(buf_free) struct buf error = {0};
+    int64_t wait_ms = 0;
+    atomic_store(&j->woken, false);
+    if (!reserve_ahead(&j->reserve, ARCHIVE_LOG_BYTES)) {
+        journal_full(j);
+        return;
+    }
+    int ask = atomic_load(&j->archive.ask);
+    int status = archive_step(&j->archive, &j->db, j->blobs, &wait_ms, &error);
+    j->archive_at = journal_in_ms(wait_ms);
+    j->archive_last = uv_hrtime();
+    if (status == STORE_E_FULL)
+        journal_full(j);
+    else if (status)
+        journal_break(j, buf_view(&error));
+    if (atomic_load(&j->archive.ask) != ask)
+        j->notify(j->notify_arg);
+    if (wait_ms > 0 && j->archive.shrunk && !j->broken.n) {
+        j->archive.shrunk = false;
+        journal_checkpoint(j, SQLITE_CHECKPOINT_PASSIVE);
+    }
+    journal_after_work(j);
+}
+
+/* A commit may have ended a task, or filled what may be stored. */
+static void journal_archive_later(struct journal *j)
+{
+    struct archive *a = &j->archive;
+    bool above;
+    j->job_last = uv_hrtime();
+    if (!atomic_load(&a->on) || j->broken.n)
+        return;
+    if (j->archive_at == UINT64_MAX)
+        j->archive_at = journal_in_ms(a->keep.archive_after_ms < JOURNAL_LATER_MS ? a->keep.archive_after_ms : JOURNAL_LATER_MS);
+    if (j->job_last < j->measured + JOURNAL_MEASURE_NS)
+        return;
+    j->measured = j->job_last;
+    if (archive_measure(a, &j->db, j->blobs, &above) == 0 && above && !atomic_load(&a->over))
+        j->archive_at = 0;
+}
+
 /* What comes due under load as well. */
-static void journal_after_job(struct journal *j)
+static void journal_after_work(struct journal *j)
 {
     journal_look_for_room(j);
     if (journal_keys_due(j, JOURNAL_KEYS_NS))
@@ -173,6 +241,10 @@ static void journal_rest(struct journal *j)
 {
     bool quiet = j->log_pages >= JOURNAL_PAGES_IDLE || journal_keys_due(j, 0);
     uint64_t ns = quiet ? JOURNAL_QUIET_NS : journal_short(j) ? JOURNAL_ROOM_NS : 0;
+    uint64_t due = journal_archive_due(j), now = uv_hrtime();
+    uint64_t left = due == UINT64_MAX ? 0 : due > now ? due - now : 1;
+    if (left && (!ns || left < ns))
+        ns = left;
     if (!ns) {
         uv_cond_wait(&j->work, &j->mutex);
     } else if (uv_cond_timedwait(&j->work, &j->mutex, ns) == UV_ETIMEDOUT) {
@@ -193,7 +265,8 @@ static void journal_next_job(struct journal *j)
     uv_cond_broadcast(&j->done);
     j->notify(j->notify_arg);
     uv_mutex_unlock(&j->mutex);
-    journal_after_job(j);
+    journal_after_work(j);
+    journal_archive_later(j);
     uv_mutex_lock(&j->mutex);
 }
 
@@ -211,6 +284,13 @@ static void journal_next_backup(struct journal *j)
     j->notify(j->notify_arg);
 }
 
+static void journal_next_archive(struct journal *j)
+{
+    uv_mutex_unlock(&j->mutex);
+    journal_archive(j);
+    uv_mutex_lock(&j->mutex);
+}
+
 static void journal_main(void *arg)
 {
     struct journal *j = arg;
@@ -222,6 +302,8 @@ static void journal_main(void *arg)
             break;
         else if (!list_empty(&j->backups))
             journal_next_backup(j);
+        else if (journal_archive_due(j) <= uv_hrtime())
+            journal_next_archive(j);
         else
             journal_rest(j);
     }
@@ -264,9 +346,18 @@ void journal_stop(struct journal *j)
     db_close(&j->db);
     buf_free(&j->broken);
     keys_walk_free(&j->keys);
+    archive_free(&j->archive);
     uv_cond_destroy(&j->done);
     uv_cond_destroy(&j->work);
     uv_mutex_destroy(&j->mutex);
+}
+
+void journal_wake(struct journal *j)
+{
+    uv_mutex_lock(&j->mutex);
+    atomic_store(&j->woken, true);
+    uv_cond_signal(&j->work);
+    uv_mutex_unlock(&j->mutex);
 }
 
 void journal_submit(struct journal *j, struct journal_job *job)

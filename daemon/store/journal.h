@@ -1,8 +1,9 @@
 #pragma once
 /* The thread that writes: takes one batch after the other from a queue, commits it, checkpoints when the log
- * has grown and nobody waits, copies the pages of backups in slices between commits, forgets old keys. It
- * knows no loop: it reports through `notify`, which is called on its own thread. */
+ * has grown and nobody waits, copies the pages of backups in slices between commits, forgets old keys, archives
+ * tasks that have ended. It knows no loop: it reports through `notify`, which is called on its own thread. */
 #include "daemon/base/list.h"
+#include "daemon/store/archive.h"
 #include "daemon/store/backup.h"
 #include "daemon/store/ballast.h"
 #include "daemon/store/batch.h"
@@ -31,7 +32,7 @@ struct journal_backup {
 
 struct journal {
     struct db db;
-    const struct blobs *blobs;
+    struct blobs *blobs;
     struct ballast ballast;
     struct reserve reserve;
     struct check *check;       /* stopped when it keeps the log from starting again */
@@ -51,6 +52,10 @@ struct journal {
     struct buf broken; /* why no commit is possible any more */
     struct keys_walk keys;
     uint64_t keys_at; /* when the walk over the keys goes on: uv_hrtime() */
+    struct archive archive;
+    uint64_t archive_at, archive_last; /* its next step is due, its last one was; 0: at once, UINT64_MAX: never */
+    uint64_t job_last, measured;
+    atomic_bool woken; /* something was said to the archive */
 };
 
 /* Takes the connection over, which nobody else may use from now on. `log_pages`: as found. */
@@ -58,6 +63,8 @@ void journal_start(struct journal *j);
 /* Finishes the commits that were submitted, drops backups, checkpoints, closes the connection. */
 void journal_stop(struct journal *j);
 
+/* Something was said to the archive that it waits for. */
+void journal_wake(struct journal *j);
 void journal_submit(struct journal *j, struct journal_job *job);
 /* Blocks until it is over. */
 void journal_wait(struct journal *j, struct journal_job *job);

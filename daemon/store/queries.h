@@ -1,14 +1,19 @@
 #pragma once
 /* Every statement that is run more than once, by name. Prepared when first used, kept for the life of a
  * connection. */
+#include "daemon/store/archive_block.h"
 
 #define QUERY_TASK_COLUMNS                                                                                   \
     "t.id, t.name, t.state, t.live, t.seq, t.created_ms, t.updated_ms, t.snapshot"
 #define QUERY_EVENT_COLUMNS "e.pos, e.seq, e.body, e.hash, e.bytes"
+#define QUERY_BLOCK_COLUMNS "b.body, b.hash, b.bytes, b.codec, b.places"
+#define QUERY_TEXT(macro) QUERY_TEXT_OF(macro)
+#define QUERY_TEXT_OF(value) #value
 /* Older than the task that a page goes on from. */
 #define QUERY_OLDER "(created_ms, n) < (?1, ?2)"
 
 #define QUERIES(X)                                                                                           \
+    X(READ, "BEGIN")                                                                                         \
     X(BEGIN, "BEGIN IMMEDIATE")                                                                              \
     X(COMMIT, "COMMIT")                                                                                      \
     X(ROLLBACK, "ROLLBACK")                                                                                  \
@@ -36,7 +41,9 @@
     X(META_PUT, "INSERT INTO meta (name, value) VALUES (?1, ?2)"                                             \
                 " ON CONFLICT (name) DO UPDATE SET value = excluded.value")                                  \
                                                                                                              \
-    X(POS_LAST, "SELECT coalesce(max(pos), 0) FROM events")                                                  \
+    /* The first is not enough: the row of the last event may be in a block, or gone. */                    \
+    X(POS_LAST, "SELECT max((SELECT coalesce(max(pos), 0) FROM events), coalesce((SELECT"                   \
+                " CAST(CAST(value AS TEXT) AS INTEGER) FROM meta WHERE name = 'pos_last'), 0))")            \
     X(META, "SELECT value FROM meta WHERE name = ?1")                                                        \
     X(KEY, "SELECT digest, result FROM keys WHERE key = ?1")                                                 \
     X(TASK, "SELECT " QUERY_TASK_COLUMNS ", s.spec FROM tasks t LEFT JOIN specs s ON s.task = t.n"           \
@@ -66,7 +73,75 @@
                      " WHERE e.pos > ?1 ORDER BY e.pos LIMIT ?2")                                            \
     X(CONTEXT, "SELECT idx, body, hash, bytes FROM context WHERE task = ?1 AND epoch = ?2 ORDER BY idx")     \
     X(BLOBS, "SELECT 'event ' || pos, hash, bytes FROM events WHERE hash IS NOT NULL UNION ALL"              \
-             " SELECT 'context ' || n, hash, bytes FROM context WHERE hash IS NOT NULL")                     \
+             " SELECT 'context ' || n, hash, bytes FROM context WHERE hash IS NOT NULL UNION ALL"            \
+             " SELECT 'archived event ' || pos_first, hash, bytes FROM archive_events"                       \
+             " WHERE hash IS NOT NULL UNION ALL"                                                             \
+             " SELECT 'archived context ' || n, hash, bytes FROM archive_context WHERE hash IS NOT NULL")    \
+                                                                                                             \
+    /* archive_move.c: from rows to blocks. */                                                               \
+    X(ARCHIVE_STATE, "SELECT t.live, t.seq, a.seq FROM tasks t LEFT JOIN archives a ON a.task = t.n"         \
+                     " WHERE t.n = ?1")                                                                      \
+    X(ARCHIVE_BEGIN, "INSERT INTO archives (task, seq, at_ms) VALUES (?1, 0, ?2)"                            \
+                     " ON CONFLICT (task) DO NOTHING")                                                       \
+    X(ARCHIVE_WHOLE, "UPDATE archives SET seq = ?2, at_ms = ?3 WHERE task = ?1")                             \
+    X(ARCHIVE_EVENTS_PUT, "INSERT INTO archive_events (task, seq_first, seq_last, pos_first, pos_last,"      \
+                          " bytes, codec, places, body, hash)"                                               \
+                          " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")                               \
+    X(ARCHIVE_CONTEXT_PUT, "INSERT INTO archive_context (task, epoch, idx_first, idx_last,"                  \
+                           " bytes, codec, places, body, hash)"                                              \
+                           " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")                                   \
+    X(MOVE_EVENTS, "SELECT " QUERY_EVENT_COLUMNS " FROM events e WHERE e.task = ?1 ORDER BY e.seq")          \
+    X(MOVE_EVENTS_DROP, "DELETE FROM events WHERE task = ?1 AND seq BETWEEN ?2 AND ?3")                      \
+    X(MOVE_CONTEXT, "SELECT epoch, idx, body, hash, bytes FROM context WHERE task = ?1 ORDER BY epoch, idx") \
+    X(MOVE_CONTEXT_DROP, "DELETE FROM context WHERE task = ?1 AND epoch = ?2 AND idx BETWEEN ?3 AND ?4")     \
+    X(POS_KEEP, "INSERT INTO meta (name, value) SELECT 'pos_last', CAST(printf('%020d', ?2) AS BLOB)"        \
+                " WHERE ?1 ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)")             \
+    X(REMOVE_KEYS, "DELETE FROM keys WHERE key IN (SELECT key FROM keys WHERE task = ?1 LIMIT ?2)")          \
+    X(REMOVE_SPEC, "DELETE FROM specs WHERE task = ?1")                                                      \
+    X(REMOVE_TASK, "DELETE FROM tasks WHERE n = ?1")                                                         \
+    X(REMOVE_MARK, "UPDATE archives SET seq = -1 WHERE task = ?1")                                           \
+    X(SCRAP_NEXT, "SELECT task FROM archives WHERE seq < 0 LIMIT 1")                                         \
+    X(SCRAP_EVENT_FILES, "SELECT hash FROM archive_events WHERE task = ?1 ORDER BY seq_first LIMIT ?2")      \
+    X(SCRAP_EVENTS, "DELETE FROM archive_events WHERE n IN (SELECT n FROM archive_events"                    \
+                    " WHERE task = ?1 ORDER BY seq_first LIMIT ?2)")                                         \
+    X(SCRAP_CONTEXT_FILES, "SELECT hash FROM archive_context WHERE task = ?1"                                \
+                           " ORDER BY epoch, idx_first LIMIT ?2")                                            \
+    X(SCRAP_CONTEXT, "DELETE FROM archive_context WHERE n IN (SELECT n FROM archive_context"                 \
+                     " WHERE task = ?1 ORDER BY epoch, idx_first LIMIT ?2)")                                 \
+    X(SCRAP_MARK, "DELETE FROM archives WHERE task = ?1 AND seq < 0")                                        \
+    /* archive.c: what is due. */                                                                            \
+    X(ARCHIVE_WALK, "SELECT t.n, t.updated_ms, t.seq, a.seq FROM tasks t INDEXED BY tasks_ended"             \
+                    " LEFT JOIN archives a ON a.task = t.n"                                                  \
+                    " WHERE t.live = 0 AND (t.updated_ms, t.n) > (?1, ?2)"                                   \
+                    " ORDER BY t.updated_ms, t.n LIMIT ?3")                                                  \
+    X(ARCHIVE_OLDEST, "SELECT t.n, t.updated_ms, t.id FROM tasks t INDEXED BY tasks_ended"                   \
+                      " CROSS JOIN archives a ON a.task = t.n"                                               \
+                      " WHERE t.live = 0 AND a.seq = t.seq ORDER BY t.updated_ms, t.n LIMIT 1")              \
+    X(BLOB_NAMED, "SELECT 1 WHERE EXISTS (SELECT 1 FROM events WHERE hash = ?1)"                             \
+                  " OR EXISTS (SELECT 1 FROM context WHERE hash = ?1)"                                       \
+                  " OR EXISTS (SELECT 1 FROM archive_events WHERE hash = ?1)"                                \
+                  " OR EXISTS (SELECT 1 FROM archive_context WHERE hash = ?1)")                              \
+                                                                                                             \
+    /* archive_read.c: from blocks. The block that holds what is looked for, and those that follow. */       \
+    X(BLOCKS_AFTER, "SELECT " QUERY_BLOCK_COLUMNS ", b.seq_first, b.pos_first FROM archive_events b"         \
+                    " WHERE b.task = ?1 AND b.seq_first >= coalesce((SELECT max(seq_first)"                  \
+                    " FROM archive_events WHERE task = ?1 AND seq_first <= ?2 + 1), 0) ORDER BY b.seq_first")\
+    X(BLOCKS_BEFORE, "SELECT " QUERY_BLOCK_COLUMNS ", b.seq_first, b.pos_first FROM archive_events b"        \
+                     " WHERE b.task = ?1 AND b.seq_first < ?2 ORDER BY b.seq_first DESC")                    \
+    X(BLOCKS_POS, "SELECT b.n, b.pos_first, b.seq_first, b.bytes, b.places, t.id"                            \
+                  " FROM archive_events b CROSS JOIN tasks t ON t.n = b.task"                                \
+                  " WHERE b.pos_first > ?1 - " QUERY_TEXT(ARCHIVE_BLOCK_SPAN) " AND b.pos_last > ?1"         \
+                  " ORDER BY b.pos_first")                                                                   \
+    X(BLOCK, "SELECT " QUERY_BLOCK_COLUMNS " FROM archive_events b WHERE b.n = ?1")                          \
+    X(BLOCKS_CONTEXT, "SELECT " QUERY_BLOCK_COLUMNS ", b.idx_first FROM archive_context b"                   \
+                      " WHERE b.task = ?1 AND b.epoch = ?2 ORDER BY b.idx_first")                            \
+    X(JOURNAL_PLACES, "SELECT pos, seq, coalesce(bytes, length(CAST(body AS BLOB))) FROM events"             \
+                      " WHERE pos > ?1 ORDER BY pos")                                                        \
+    X(EVENT_AT, "SELECT " QUERY_EVENT_COLUMNS ", t.id FROM events e CROSS JOIN tasks t ON t.n = e.task"      \
+                " WHERE e.pos = ?1")                                                                         \
+    X(ARCHIVE_BLOCKS, "SELECT " QUERY_BLOCK_COLUMNS ", 'archived event ' || b.pos_first FROM archive_events b"\
+                      " UNION ALL SELECT " QUERY_BLOCK_COLUMNS ", 'archived context ' || b.n"                \
+                      " FROM archive_context b")                                                             \
     X(CHECK, "PRAGMA quick_check(1)")
 
 enum query {

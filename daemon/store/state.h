@@ -8,6 +8,7 @@
 struct store {
     int folder;       /* the state folder */
     struct db reader; /* of the loop's thread */
+    int reads;        /* scopes of STORE_READ() that are open */
     struct blobs blobs;
     struct journal journal;
     uv_async_t async;
@@ -19,6 +20,10 @@ struct store {
     store_done_cb *done;
     void *done_arg;
     struct list backups; /* struct store_backup, not reported yet; the first is under way */
+
+    store_forget_cb *may_forget;
+    void *may_forget_arg;
+    char forgetting[32]; /* the task that the journal's thread removes now: for readers it is gone already */
 
     char *path;         /* of the database */
     struct check check; /* one at a time, on a thread of its own */
@@ -32,6 +37,10 @@ struct store {
 };
 
 void store_hold_loop(struct store *s);
+/* To the end of the scope all reads see the same moment, and no file that they name is removed. They nest. */
+struct store *store_read_begin(struct store *s);
+void store_read_end(struct store **s);
+#define STORE_READ(s) CLEANUP(store_read_end) struct store *reading __attribute__((unused)) = store_read_begin(s)
 /* For asides.c: what threads other than the journal's have ended is reported; at the end, that it will not.
  */
 void store_asides_init(struct store *s);

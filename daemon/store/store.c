@@ -44,6 +44,31 @@ static void store_report_commit(struct store *s)
     s->done(s->done_arg, s->job.status, batch, buf_cstr(&error));
 }
 
+/* What the archive asks: see archive.h. */
+static void store_answer(struct store *s)
+{
+    struct archive *a = &s->journal.archive;
+    switch ((enum archive_ask)atomic_load(&a->ask)) {
+    case ASK_OPEN:
+        if (s->may_forget(s->may_forget_arg, a->ask_id)) {
+            memcpy(s->forgetting, a->ask_id, sizeof s->forgetting);
+            atomic_store(&a->ask, ASK_YES);
+        } else {
+            atomic_store(&a->ask, ASK_NO);
+        }
+        break;
+    case ASK_OVER:
+        s->forgetting[0] = 0;
+        atomic_store(&a->ask, ASK_NONE);
+        break;
+    case ASK_NONE:
+    case ASK_NO:
+    case ASK_YES:
+        return;
+    }
+    journal_wake(&s->journal);
+}
+
 static void store_report_cb(uv_async_t *async)
 {
     struct store *s = async->data;
@@ -51,6 +76,8 @@ static void store_report_cb(uv_async_t *async)
         store_report_commit(s);
     if (!s->closed) /* by what that has called */
         store_asides_report(s);
+    if (!s->closed)
+        store_answer(s);
 }
 
 /* ---- opening ---- */
@@ -256,6 +283,26 @@ int store_commit_wait(struct store *s, struct store_batch *batch, struct buf *er
     if (job.status != STORE_E_FULL)
         store_batch_free(batch);
     return job.status;
+}
+
+void store_retain(struct store *s, const struct store_retention *retention, store_forget_cb *may_forget, void *arg)
+{
+    assert(!atomic_load(&s->journal.archive.on));
+    s->may_forget = may_forget;
+    s->may_forget_arg = arg;
+    s->journal.archive.keep = *retention;
+    atomic_store(&s->journal.archive.on, true);
+    journal_wake(&s->journal);
+}
+
+void store_usage(const struct store *s, struct store_usage *ret)
+{
+    const struct archive *a = &s->journal.archive;
+    *ret = (struct store_usage){.bytes = atomic_load(&a->bytes),
+                                .bytes_max = a->keep.bytes_max,
+                                .archived = atomic_load(&a->archived),
+                                .removed = atomic_load(&a->removed),
+                                .over = atomic_load(&a->over)};
 }
 
 bool store_disk_low(const struct store *s)

@@ -96,6 +96,26 @@ bool store_disk_low(const struct store *s);
 /* Not even a batch that stops something finds room, as far as is known. */
 bool store_disk_used_up(const struct store *s);
 
+/* ---- keeping ---- */
+
+/* How long, and how much, is kept of tasks that have ended. */
+struct store_retention {
+    int64_t archive_after_ms; /* so long after its end a task is compressed; it reads as before */
+    int64_t keep_ms;          /* so long after its end it is removed; 0: never for its age */
+    int64_t bytes_max;        /* of database and blobs; above it the oldest are compressed at once, then removed */
+};
+/* Asked on the loop thread before a task is removed: whether nobody works with it. After true, it is gone for readers. */
+typedef bool store_forget_cb(void *arg, const char *task);
+/* From now on tasks are archived and removed, by the journal thread, in small steps between commits. Once; before that,
+ * nothing is. */
+void store_retain(struct store *s, const struct store_retention *retention, store_forget_cb *may_forget, void *arg);
+struct store_usage {
+    int64_t bytes, bytes_max; /* 0: not known yet; no bound */
+    int64_t archived, removed; /* tasks, since the store was opened */
+    bool over;                 /* above the bound, and nothing is left that could be removed: no new tasks, please */
+};
+void store_usage(const struct store *s, struct store_usage *ret);
+
 /* ---- reading: what is committed, on the loop thread ---- */
 
 /* 0 if there is no event; negative if it cannot be read. */

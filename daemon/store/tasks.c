@@ -7,11 +7,18 @@
 #define TASK_ID_TEXT_SIZE 32
 #define TASK_PREFIX_MIN 6
 
+static bool store_forgets(const struct store *s, const char *id)
+{
+    return s->forgetting[0] && strcmp(id, s->forgetting) == 0;
+}
+
 int store_task_number(struct store *s, const char *id, int64_t *ret)
 {
     CLEANUP_QUERY *q = db_query(&s->reader, QUERY_TASK_N);
     if (!q)
         return store_read_failed(s, "cannot read a task");
+    if (store_forgets(s, id))
+        return STORE_E_NONE;
     db_bind_str(q, 1, str_of(id));
     int rc = sqlite3_step(q);
     if (rc == SQLITE_ROW)
@@ -57,6 +64,8 @@ int store_task_load(struct store *s, const char *id, store_task_cb *cb, void *ar
     CLEANUP_QUERY *q = db_query(&s->reader, QUERY_TASK);
     if (!q)
         return store_read_failed(s, "cannot read a task");
+    if (store_forgets(s, id))
+        return STORE_E_NONE;
     db_bind_str(q, 1, str_of(id));
     int status = tasks_walk(s, q, cb, arg, &n);
     return status || n ? status : STORE_E_NONE;
@@ -118,6 +127,8 @@ static int resolve_row(struct store *s, sqlite3_stmt *q, char ret_id[TASK_ID_TEX
         return STORE_E_AMBIGUOUS;
     if (rc != SQLITE_DONE)
         return store_read_failed(s, "cannot look for a task");
+    if (store_forgets(s, id))
+        return STORE_E_NONE;
     memcpy(ret_id, id, sizeof id);
     return 0;
 }

@@ -11,6 +11,23 @@ int store_read_failed(struct store *s, const char *what)
     return status;
 }
 
+struct store *store_read_begin(struct store *s)
+{
+    if (s->reads++ == 0) {
+        blobs_hold(&s->blobs); /* before the moment is chosen: see blobs_removable() */
+        db_do(&s->reader, QUERY_READ); /* if it fails, so will what is read */
+    }
+    return s;
+}
+
+void store_read_end(struct store **s)
+{
+    if (--(*s)->reads)
+        return;
+    db_do(&(*s)->reader, QUERY_COMMIT);
+    blobs_release(&(*s)->blobs);
+}
+
 int64_t store_pos_last(struct store *s)
 {
     CLEANUP_QUERY *q = db_query(&s->reader, QUERY_POS_LAST);

@@ -183,7 +183,7 @@ class Packages(unittest.TestCase):
         return done, calls.read_text().splitlines() if calls.exists() else []
 
     ALL = ("build-essential", "meson", "ninja-build", "pkg-config", "python3", "libuv1-dev", "libcurl4-openssl-dev",
-           "libjansson-dev", "libsqlite3-dev", "libsodium-dev", "libyaml-dev")
+           "libjansson-dev", "libsqlite3-dev", "libsodium-dev", "libyaml-dev", "libzstd-dev")
 
     def test_without_rights_it_prints_the_line(self):
         self.program("id", "echo 1000")
