@@ -12,11 +12,12 @@ import oracle
 from place import Client, Closed, RpcError, now_ms
 from starving import FROM_THEN_ON, NOT, ONCE, SERVING, STARTING, STOPPING, Starved
 
-MET_S = 0.3       # a daemon that meets no place in that time has others armed
+MET_S = 0.3       # a daemon that meets no place in that time is started anew
+MET_EARLY_S = 0.7 # and then has others armed
 HANG_S = 30
 LIFE_MAX = 12     # turns of a life, at most; its orderly end looks for leaks
 ENDED = 0.3       # how often one that goes on after a failure is ended at once, in an orderly way
-ARMED = 0.3       # of the places that have not failed yet
+ARMED = 40        # places that are armed at once, at most
 OURS = 0.1        # how often it is the turn of our own places
 PROBLEMS_MAX = 8
 IDLE_MAX = 200
@@ -89,6 +90,7 @@ class DaemonPart:
         self.d = Starved()
         self.became, self.problems = collections.Counter(), self.d.problems
         self.life_n, self.judged = 0, 0
+        self.later = collections.Counter()  # of a module: how much oftener it was met by a daemon that served than not
         self.open, self.open_before, self.idle = 1, 0, 0  # failures that are left to be met
         self.life_max = LIFE_MAX
 
@@ -157,25 +159,53 @@ class DaemonPart:
 
     # ---- failures ----
 
-    def arm(self):
-        """A part of those that have not failed yet: which one comes first is different each time. Libraries' places before ours, which
-        all end the process in the same way; each of them once, then from then on."""
-        control, done = self.d.control, {(f.site.hash, f.how) for f in self.d.control.failed}
-        control.shots(0)
-        ours = self.rng.random() < OURS
-        self.open = 0
-        for site in control.of("agentd"):
+    def left_of(self, ours):
+        """(place, how) of what has not failed yet, by the module that asked: once before from then on. And how much of each that is."""
+        done, found, self.open = {(f.site.hash, f.how) for f in self.d.control.failed}, collections.defaultdict(list), 0
+        known = collections.Counter()
+        for site in self.d.control.of("agentd"):
+            module = site.calls[0].partition("+")[0]
+            left = [how for how in (ONCE, FROM_THEN_ON) if (site.hash, how) not in done and not site.foreign]
             if self.options.place and f"{site.hash:016x}" not in self.options.place:
-                continue
-            left = [how for how in (ONCE, FROM_THEN_ON) if (site.hash, how) not in done]
-            self.open += bool(left)
-            chosen = left and not site.foreign and site.ends == ours and (self.options.place or self.rng.random() < ARMED)
-            control.arm(site.hash, self.rng.choice(left[:1] * 3 + left) if chosen else NOT)
+                left = []
+            known[module] += 1
+            self.open += len(left)
+            self.d.control.arm(site.hash, NOT)
+            if left and (site.ends == ours or self.options.place):
+                found[module].append((site, self.rng.choice(left[:1] * 3 + left)))
+        return [(module, left, len(left) / known[module]) for module, left in found.items()]
 
-    def serve_a_while(self):
-        """So that the tasks come on, too."""
-        self.serves()
-        time.sleep(self.rng.uniform(0, 0.25))
+    def arm(self):
+        """A part of what has not failed yet of one module, so that each gets its turns, however few places it has; which one comes first is
+        different each time. Libraries before ours, which all end the process in the same way. Returns the module, and whether all are
+        met at the start only."""
+        found = self.left_of(self.rng.random() < OURS) or self.left_of(True) or self.left_of(False)
+        if not found:
+            return None, False
+        module, left, _ = self.rng.choices(found, [weight for _, _, weight in found])[0]
+        chosen = self.rng.sample(left, min(len(left), self.rng.randint(1, ARMED)))
+        for site, how in chosen:
+            self.d.control.arm(site.hash, how)
+        return module, all(site.phase == STARTING for site, _ in chosen)
+
+    def shoot(self, module, starting):
+        """What was armed is met by the life that is under way, by its orderly end, or by the next life. Returns what became of the second."""
+        self.d.control.shots(1)
+        if self.d.process and not starting and not self.early(module):
+            met = self.met(MET_S)
+            self.later[module] += 1 if met else -1
+            if met:
+                return None
+        ended = self.end_life() if self.d.process else None
+        if self.d.control.fired():
+            return ended
+        self.launch()
+        self.met(MET_S if starting else MET_EARLY_S)
+        return None
+
+    def early(self, module):
+        """Whether it is mostly asked when a life begins."""
+        return self.later[module] < -1 and self.rng.random() < 0.9
 
     def left(self):
         """What was not met in so many turns is met by chance only."""
@@ -189,16 +219,18 @@ class DaemonPart:
             time.sleep(0.005)
         return self.d.control.fired()
 
+    def come_on(self):
+        """A life in which the tasks get on."""
+        self.launch()
+        self.serves()
+        time.sleep(self.rng.uniform(0, 0.25))
+
     def one(self):
-        control = self.d.control
-        self.arm()
-        if self.d.process is None:
-            self.launch()
-            if self.rng.random() < 0.7:
-                self.serve_a_while()
-        control.shots(1)
-        self.met(MET_S)
-        became = self.settle()
+        self.d.control.shots(0)
+        module, starting = self.arm()
+        if self.d.process is None and not starting and not self.early(module):
+            self.come_on()
+        became = self.shoot(module, starting) or self.settle()
         if self.d.process and (self.life_n >= self.life_max or self.d.control.fired() and self.rng.random() < ENDED):
             became += ", then " + self.end_life()
         self.life_n += 1
@@ -254,10 +286,12 @@ class DaemonPart:
         report.take("the database is whole", [str(c) for c in doctor if c["name"] == "database" and not c["ok"]])
 
     def figures(self, load, seen):
-        sites = [s for s in self.d.control.of("agentd") if not s.foreign]
-        met = {f.site.hash for f in self.d.control.failed}
-        for name, some in (("libraries", [s for s in sites if not s.ends]), ("ours", [s for s in sites if s.ends])):
-            print(f"# agentd, {name}: {sum(s.hash in met for s in some)} of {len(some)} places failed")
+        met, modules = {f.site.hash for f in self.d.control.failed}, collections.defaultdict(list)
+        for site in self.d.control.of("agentd"):
+            if not site.foreign:
+                modules["ours" if site.ends else site.calls[0].partition("+")[0]].append(site.hash in met)
+        print("# agentd: places that failed, of those that are known, by who asked: "
+              + ", ".join(f"{name} {sum(some)}/{len(some)}" for name, some in sorted(modules.items())))
         print("# agentd: " + ", ".join(f"{k} {n}" for k, n in sorted(self.became.items())) +
               f"; {self.d.starts} starts")
         print(f"# agentd: {len(load.tasks)} tasks, {len(seen.effects)} effects, {sum(len(s.acked) for s in load.steering)} steers, "
