@@ -96,8 +96,6 @@ void decide_advance(const struct core *c, const struct task *t, const struct inp
     case PHASE_IDLE:
         if (t->steers_pending > 0 || t->turn_wants_step)
             plan_turn(c, t, p);
-        else if (t->state == TASK_STATE_QUEUED) /* resumed with nothing to do */
-            plan_state(p, t, t->keep_open ? TASK_STATE_WAITING : TASK_STATE_COMPLETED, STR("nothing left to do"));
         return;
     case PHASE_NEXT:
         if (t->turn_wants_step || task_steers_due(t) > 0)

@@ -173,25 +173,17 @@ static int64_t backoff_ms(const struct core *c, const struct task *t, const stru
 
 static const char *fault_name(enum model_fault fault)
 {
-    switch (fault) {
-    case MODEL_FAULT_RATE_LIMIT:
-        return "rate limit";
-    case MODEL_FAULT_SERVER:
-        return "provider error";
-    case MODEL_FAULT_NETWORK:
-        return "network";
-    case MODEL_FAULT_CUT:
-        return "stream cut";
-    case MODEL_FAULT_STALL:
-        return "stream stalled";
-    case MODEL_FAULT_MALFORMED:
-        return "unreadable stream";
-    case MODEL_FAULT_CREDENTIALS:
-        return "credentials";
-    case MODEL_FAULT_REQUEST:
-        return "request refused";
-    }
-    return "";
+    static const char *const names[] = {
+        [MODEL_FAULT_RATE_LIMIT] = "rate limit",
+        [MODEL_FAULT_SERVER] = "provider error",
+        [MODEL_FAULT_NETWORK] = "network",
+        [MODEL_FAULT_CUT] = "stream cut",
+        [MODEL_FAULT_STALL] = "stream stalled",
+        [MODEL_FAULT_MALFORMED] = "unreadable stream",
+        [MODEL_FAULT_CREDENTIALS] = "credentials",
+        [MODEL_FAULT_REQUEST] = "request refused",
+    };
+    return names[fault];
 }
 
 /* What the provider worked on may be charged, whether or not it arrived. */

@@ -5,9 +5,7 @@
 
 struct str wait_gate(const struct core *c, const struct task *t, const struct call_spec *spec, struct plan *p)
 {
-    int64_t open = p->waits - t->waits_n;
-    for (const struct list *it = t->waits.next; it != &t->waits; it = it->next)
-        open++;
+    int64_t open = p->waits - t->waits_n; /* of this response: a request is made when no call is open, and so no wait */
     if (open >= c->limits.waits_per_task_max)
         return plan_printf(p, "%" PRId64 " waits of this task are not over yet, which is the limit. Ask for several conditions in one.",
                            open);

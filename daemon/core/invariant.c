@@ -39,6 +39,8 @@ static const char *check_phase(const struct task *t)
         return "an attempt has a step";
     if (t->state == TASK_STATE_QUEUED && t->phase != PHASE_IDLE)
         return "a queued task has no open turn";
+    if (t->state == TASK_STATE_QUEUED && t->steers_pending == 0 && !t->turn_wants_step)
+        return "a queued task has something to do";
     return NULL;
 }
 

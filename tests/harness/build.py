@@ -53,7 +53,7 @@ def make(report, env, name, folder, options, targets=(), compiler=None):
     if not step(report, env, f"build: {name}", ["ninja", "-C", str(folder), *targets]):
         return None
     report.add(f"build: {name}", True)
-    report.say(f"build {name}: {time.monotonic() - began:.1f} s")
+    report.took(f"build {name}", time.monotonic() - began)
     return folder
 
 
@@ -67,8 +67,7 @@ def step(report, env, name, command):
 
 def sanitized(report, env):
     options = ["-Db_sanitize=address,undefined", "-Dwerror=true", "-Db_lundef=false"]
-    if has_option("failpoints"):
-        options.append("-Dfailpoints=true")
+    options += [f"-D{name}=true" for name in ("failpoints", "coverage") if has_option(name)]
     return make(report, env, "gcc, address and undefined sanitizers", "build-test", options)
 
 

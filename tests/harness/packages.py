@@ -4,7 +4,8 @@ import shutil
 import subprocess
 
 PACKAGES = ["build-essential", "clang", "libclang-rt-14-dev", "meson", "ninja-build", "pkg-config", "python3", "libuv1-dev",
-            "libcurl4-openssl-dev", "libjansson-dev", "libsqlite3-dev", "libsodium-dev", "libyaml-dev", "libzstd-dev", "libcmocka-dev"]
+            "libcurl4-openssl-dev", "libjansson-dev", "libsqlite3-dev", "libsodium-dev", "libyaml-dev", "libzstd-dev", "libcmocka-dev",
+            "gcovr"]
 # Packages by which another Debian names the same thing.
 OTHER_NAMES = {"pkg-config": ["pkgconf"], "libclang-rt-14-dev": ["libclang-rt-dev"]}
 

@@ -7,7 +7,7 @@ class Report:
     def __init__(self, patterns=()):
         self.patterns = patterns
         self.passed = self.failed = self.skipped = 0
-        self.failures = []
+        self.failures, self.times = [], []
         self.lock = threading.Lock()
         self.began = time.monotonic()
 
@@ -17,6 +17,15 @@ class Report:
     def say(self, text):
         with self.lock:
             print(f"[{time.monotonic() - self.began:6.1f}s] {text}", flush=True)
+
+    def took(self, name, seconds, result=""):
+        self.times.append((name, seconds))
+        self.say(f"{name}: {result + ' in ' if result else ''}{seconds:.1f} s")
+
+    def say_times(self):
+        """The longest first."""
+        with self.lock:
+            print("\ntook\n" + "\n".join(f"{seconds:7.1f} s  {name}" for name, seconds in sorted(self.times, key=lambda t: -t[1])))
 
     def suite(self, name):
         return Suite(self, name)
@@ -52,5 +61,5 @@ class Suite:
 
     def __exit__(self, kind, error, _):
         passed, failed = self.report.passed - self.before[0], self.report.failed - self.before[1]
-        self.report.say(f"{self.name}: {passed} passed, {failed} failed in {time.monotonic() - self.began:.1f} s")
+        self.report.took(self.name, time.monotonic() - self.began, f"{passed} passed, {failed} failed")
         return False
