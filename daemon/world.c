@@ -401,6 +401,7 @@ void world_new(struct daemon *d)
     w->filling = &w->batches[0];
     uv_timer_init(d->loop, &w->wake);
     uv_timer_init(d->loop, &w->retry);
+    world_room_new(d);
     uv_check_init(d->loop, &w->turn);
     uv_idle_init(d->loop, &w->spin);
     w->wake.data = w->turn.data = w->spin.data = w->retry.data = d;
@@ -440,6 +441,7 @@ void world_free(struct daemon *d)
     struct world_state *w = d->world;
     uv_close((uv_handle_t *)&w->wake, free_cb);
     uv_close((uv_handle_t *)&w->retry, free_cb);
+    world_room_free(d);
     uv_close((uv_handle_t *)&w->turn, free_cb);
     uv_close((uv_handle_t *)&w->spin, free_cb);
     uv_run(d->loop, UV_RUN_NOWAIT);

@@ -62,6 +62,9 @@ struct world_state {
     uv_idle_t spin; /* active while something waits for the end of this turn of the loop */
     struct world_effect *effects; /* from effects_at on, in their order */
     size_t effects_at, effects_n, effects_cap;
+    struct world_effect *roomless; /* starts of runs, and input to them, that wait for room on the disk */
+    size_t roomless_n;
+    uv_timer_t room;
     struct buf scratch;
     char visitors[WORLD_VISITORS_MAX][TASK_ID_SIZE]; /* tasks that may not need their memory after this turn */
     size_t visitors_n;
@@ -93,7 +96,16 @@ void world_retain(struct daemon *d);
 /* Brings live tasks back and lets the core say what follows. */
 int world_recover(struct daemon *d, struct buf *error);
 
+/* world_room.c */
+void world_room_new(struct daemon *d);
+void world_room_free(struct daemon *d);
+/* The run cannot start for lack of room, or it is input to such a run: both are tried again in their order. */
+void world_room_later(struct daemon *d, const char *task, const struct effect *effect);
+bool world_room_waits(const struct daemon *d, const char *task, int64_t run);
+void world_room_again(struct daemon *d); /* now */
+
 /* world_effects.c */
+void world_effect_later(struct world_state *w, const char *task, const struct effect *effect);
 void world_file_changed(void *arg, const char *task, int64_t wait, int64_t condition);
 void world_effect_start(void *ctx, const char *task, const struct effect *effect);
 /* Starts some of those that wait, and asks for another turn if that was not all. */

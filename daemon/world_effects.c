@@ -270,7 +270,7 @@ static void refuse_run(struct daemon *d, const char *task, int64_t run)
     feed(d, &gone);
 }
 
-static void start_run(struct daemon *d, const struct task *t, const struct run *r)
+static void start_run(struct daemon *d, const struct task *t, const struct run *r, const struct effect *effect)
 {
     char name[24];
     world_run_name(r->n, name);
@@ -290,7 +290,8 @@ static void start_run(struct daemon *d, const struct task *t, const struct run *
                                   .workdir = str_of(r->workdir),
                                   .tty = r->tty,
                                   .env = (const char *const *)wt->spec.env};
-        runs_start(d->runs, &start);
+        if (runs_start(d->runs, &start) == RUNS_E_FULL)
+            world_room_later(d, t->id, effect);
         return;
     }
     case RUN_PROBE_ALIVE:
@@ -349,15 +350,20 @@ static void start_effect(struct daemon *d, const char *task, const struct effect
     case EFFECT_RUN:
         r = task_run(t, effect->a);
         if (r && !r->gone)
-            start_run(d, t, r);
+            start_run(d, t, r, effect);
         return;
     case EFFECT_KILL:
         world_run_name(effect->a, name);
-        runs_kill(d->runs, task, name);
+        if (world_room_waits(d, task, effect->a))
+            world_room_again(d); /* its start finds that it is not wanted any more */
+        else
+            runs_kill(d->runs, task, name);
         return;
     case EFFECT_INPUT:
         c = task_call(t, effect->a);
-        if (c)
+        if (c && world_room_waits(d, task, c->run))
+            world_room_later(d, task, effect);
+        else if (c)
             start_input(d, t, c);
         return;
     case EFFECT_WATCH:
@@ -372,7 +378,7 @@ static void start_effect(struct daemon *d, const char *task, const struct effect
  * read and handed to libcurl) for a good part of one, and one commit can let hundreds go. What was published with it, and the next
  * commit, must not wait for all of them: they share the loop's turns with the rest. */
 
-static void effect_later(struct world_state *w, const char *task, const struct effect *effect)
+void world_effect_later(struct world_state *w, const char *task, const struct effect *effect)
 {
     if (w->effects_n == w->effects_cap && w->effects_at > w->effects_cap / 2) {
         w->effects_n -= w->effects_at;
@@ -398,7 +404,7 @@ void world_effect_start(void *ctx, const char *task, const struct effect *effect
         start_effect(d, task, effect);
         return;
     }
-    effect_later(w, task, effect);
+    world_effect_later(w, task, effect);
     world_turn(d);
 }
 

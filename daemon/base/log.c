@@ -5,6 +5,7 @@
 #include "mem.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,6 +15,19 @@ static enum log_level log_level_min = LOG_LEVEL_INFO;
 void log_set_level(enum log_level level)
 {
     log_level_min = level;
+}
+
+/* A full disk takes no line, or half of one; how many it did not take is said when there is space again. */
+static void put_line(struct buf *line, const char *at)
+{
+    static atomic_long lost;
+    long n = atomic_exchange(&lost, 0);
+    CLEANUP(buf_free) struct buf all = {0};
+    if (n > 0)
+        buf_printf(&all, "\n%s WARN %ld line(s) of this log found no space\n", at, n);
+    buf_str(&all, buf_view(line));
+    if (write(STDERR_FILENO, all.p, all.n) != (ssize_t)all.n)
+        atomic_fetch_add(&lost, n + 1);
 }
 
 void log_write(enum log_level level, const char *format, ...)
@@ -41,6 +55,5 @@ void log_write(enum log_level level, const char *format, ...)
             buf_putc(&line, *c);
     }
     buf_putc(&line, '\n');
-    ssize_t ignored = write(STDERR_FILENO, line.p, line.n);
-    (void)ignored;
+    put_line(&line, at);
 }

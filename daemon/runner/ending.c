@@ -15,21 +15,35 @@
 
 #define KILL_AGAIN_MS_MIN 20 /* until nothing is left: a process may fork while it is being killed */
 #define KILL_AGAIN_MS_MAX 1000 /* what hangs in the kernel, or has become another user, may stay for ever */
-#define RECORD_AGAIN_MS 1000 /* while there is no room for the exit record */
+#define RECORD_AGAIN_MS 1000 /* while there is no room for the exit record, where none could be kept for it */
+
+int ending_reserve(struct runner *r)
+{
+    r->record_fd = open(RUN_FILE_EXIT_TMP, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    int error = r->record_fd < 0 ? errno : posix_fallocate(r->record_fd, 0, RUN_EXIT_RESERVE_BYTES);
+    errno = error;
+    return error == ENOSPC || error == EDQUOT ? -1 : 0; /* whatever else it is, the end may find it better */
+}
+
+static int record_put(int fd, struct str bytes)
+{
+    if (lseek(fd, 0, SEEK_SET) < 0 || record_write_all(fd, bytes) < 0)
+        return -1;
+    return ftruncate(fd, (off_t)bytes.n);
+}
 
 /* Whole or not at all: the name appears when the record is complete. One that is there already stands. */
-static int record_link(const struct run_record *record)
+static int record_link(struct runner *r, const struct run_record *record)
 {
     struct buf b = {0};
     run_record_put(&b, record);
-    int fd = open(RUN_FILE_EXIT_TMP, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    int result = fd < 0 ? -1 : record_write_all(fd, buf_view(&b));
-    if (fd >= 0)
-        close(fd);
+    if (r->record_fd < 0)
+        r->record_fd = open(RUN_FILE_EXIT_TMP, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    int result = r->record_fd < 0 ? -1 : record_put(r->record_fd, buf_view(&b));
     if (result == 0 && linkat(AT_FDCWD, RUN_FILE_EXIT_TMP, AT_FDCWD, RUN_FILE_EXIT, 0) < 0 && errno != EEXIST)
         result = -1;
     int error = errno;
-    if (fd >= 0)
+    if (result == 0)
         unlink(RUN_FILE_EXIT_TMP);
     buf_free(&b);
     errno = error;
@@ -59,7 +73,8 @@ void ending_not_started(struct runner *r, struct str detail)
     struct run_record record = record_start(r);
     record.end = RUN_END_NOT_STARTED;
     record.detail = detail;
-    record_link(&record);
+    record_link(r, &record);
+    unlink(RUN_FILE_EXIT_TMP);
 }
 
 /* -1: to be tried again. */
@@ -85,7 +100,7 @@ static int main_ended(struct runner *r, const siginfo_t *info, const struct rusa
     }
     r->record_boot_ms = 0;
     FAILPOINT("runner.before_record");
-    if (record_link(&record) < 0 && may_pass(errno)) {
+    if (record_link(r, &record) < 0 && may_pass(errno)) {
         r->record_boot_ms = record_boot_ms() + RECORD_AGAIN_MS;
         return -1;
     }

@@ -13,7 +13,8 @@
  *   start   created with O_EXCL right before the process: the at-most-once gate
  *   out     the output kept: always a prefix of all that was written; absent while nothing was
  *   input   the ids of the inputs that were taken, one a line, written before the input is
- *   exit    the exit record, linked in place when it is whole; its last four bytes are a CRC-32 of the others
+ *   exit    the exit record, linked in place when it is whole; its last four bytes are a CRC-32 of the others. Until then `exit.tmp`
+ *           keeps its room, made by the daemon
  *   command the command line, where it is too long for an argument
  *   patch   the manifest of agentd-tool apply-patch
  */
@@ -35,6 +36,7 @@
 
 #define RUN_SPEC_BYTES_MAX (96 * 1024 * 1024)
 #define RUN_RECORD_BYTES_MAX 65536
+#define RUN_EXIT_RESERVE_BYTES 4096 /* more than an exit record has */
 
 /* Every process of a run has AGENTD_RUN=<task>/<run> in its environment. */
 #define RUN_MARKER "AGENTD_RUN="

@@ -29,6 +29,7 @@ struct runner {
     int64_t kill_boot_ms; /* when SIGKILL is due; 0: not */
     int64_t kill_grace_ms, kill_again_ms;
     int64_t record_boot_ms; /* when the exit record is tried again; 0: not */
+    int record_fd;          /* the file that becomes it, with its room; -1: not there yet */
 
     int source_fd; /* its output: a pipe's end or the PTY's master; -1: at its end */
     int slave_fd;  /* of the PTY, kept open so that the master never hangs up; -1: none */
@@ -71,6 +72,8 @@ void control_tell_output(struct runner *r);
 void control_tell_ended(struct runner *r);
 
 /* ending.c */
+/* Room for the exit record, before there is a process: -1 (and errno) if the disk is too full for it. */
+int ending_reserve(struct runner *r);
 /* The exit record of a process that never ran. */
 void ending_not_started(struct runner *r, struct str detail);
 /* Collects children that ended; writes the record when the main one did. */

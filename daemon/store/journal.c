@@ -296,6 +296,9 @@ static void journal_main(void *arg)
     struct journal *j = arg;
     uv_mutex_lock(&j->mutex);
     for (;;) {
+        if (j->room_wanted && !j->copy)
+            journal_full(j);
+        j->room_wanted = false;
         if (!list_empty(&j->jobs))
             journal_next_job(j);
         else if (j->stopping)
@@ -367,6 +370,14 @@ void journal_submit(struct journal *j, struct journal_job *job)
     buf_clear(&job->error);
     uv_mutex_lock(&j->mutex);
     list_append(&j->jobs, &job->node);
+    uv_cond_signal(&j->work);
+    uv_mutex_unlock(&j->mutex);
+}
+
+void journal_give_room(struct journal *j)
+{
+    uv_mutex_lock(&j->mutex);
+    j->room_wanted = true;
     uv_cond_signal(&j->work);
     uv_mutex_unlock(&j->mutex);
 }

@@ -40,10 +40,11 @@ struct journal {
     void *notify_arg;
 
     uv_thread_t thread;
-    uv_mutex_t mutex; /* guards the two lists, `stopping`, and `over` */
+    uv_mutex_t mutex; /* guards the two lists, `stopping`, `room_wanted`, and `over` */
     uv_cond_t work, done;
     struct list jobs, backups; /* those that are not over */
     bool stopping;
+    bool room_wanted; /* see journal_give_room() */
     bool copy; /* nobody is to write: no duties of its own */
 
     /* Of the thread alone: */
@@ -69,5 +70,7 @@ void journal_submit(struct journal *j, struct journal_job *job);
 /* Blocks until it is over. */
 void journal_wait(struct journal *j, struct journal_job *job);
 bool journal_over(struct journal *j, const struct journal_job *job);
+/* The reserve is to be given back. */
+void journal_give_room(struct journal *j);
 void journal_submit_backup(struct journal *j, struct journal_backup *backup);
 bool journal_backup_over(struct journal *j, const struct journal_backup *backup);

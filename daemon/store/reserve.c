@@ -1,7 +1,10 @@
 #include "reserve.h"
 
+#include "daemon/store/store.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define RESERVE_STEP_BYTES 1048576 /* the log's file is looked at again only so often */
@@ -10,20 +13,41 @@
 #define LOG_HEADER_BYTES 32
 #define LOG_FRAME_BYTES (24 + 4096)
 #define INDEX_REGION_BYTES 32768
+#define RESERVE_POPULATE_WRITE 23 /* MADV_POPULATE_WRITE of Linux 5.14, which headers may not have; older kernels say EINVAL */
 #define INDEX_REGIONS 5 /* beyond the longest log that the journal allows */
 
-/* What cannot be had now is asked for again by the commit that needs it: see db_failure(). */
-static void index_ahead(struct db *writer)
+/* SQLite takes a region's room by one byte in each of its pages. Where the blocks of the file system are smaller than those (ext4 of a few
+ * hundred MB) the rest is holes, and on a full disk the first touch of one would be a SIGBUS: the kernel fills them here, and says so. */
+static bool populate(void volatile *p)
+{
+    return madvise((void *)(uintptr_t)p, INDEX_REGION_BYTES, RESERVE_POPULATE_WRITE) == 0 || errno != EFAULT;
+}
+
+int reserve_index(struct db *db)
 {
     sqlite3_file *file = NULL;
-    if (sqlite3_file_control(writer->h, "main", SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK || !file || !file->pMethods ||
+    if (sqlite3_file_control(db->h, "main", SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK || !file || !file->pMethods ||
         file->pMethods->iVersion < 2)
-        return;
+        return 0;
     for (int region = 0; region < INDEX_REGIONS; region++) {
         void volatile *p = NULL;
-        if (file->pMethods->xShmMap(file, region, INDEX_REGION_BYTES, 1, &p) != SQLITE_OK)
-            return;
+        errno = 0;
+        int rc = file->pMethods->xShmMap(file, region, INDEX_REGION_BYTES, 1, &p);
+        bool full = rc == SQLITE_OK ? p && !populate(p) : errno == ENOSPC || errno == EDQUOT;
+        if (full)
+            return STORE_E_FULL;
+        if (rc != SQLITE_OK)
+            return 0; /* whoever needs it will meet the same */
     }
+    return 0;
+}
+
+void reserve_index_drop(struct db *db)
+{
+    sqlite3_file *file = NULL;
+    if (db->h && sqlite3_file_control(db->h, "main", SQLITE_FCNTL_FILE_POINTER, &file) == SQLITE_OK && file && file->pMethods &&
+        file->pMethods->iVersion >= 2)
+        file->pMethods->xShmUnmap(file, 0);
 }
 
 /* Without a change of its size, which SQLite takes for the log's. 0, or an errno. */
@@ -44,7 +68,7 @@ void reserve_open(struct reserve *r, int folder, struct db *writer, int64_t log_
 {
     r->folder = folder;
     r->end = log_bytes;
-    index_ahead(writer);
+    reserve_index(writer); /* of a new database; else it is there */
     reserve_ahead(r, 0);
 }
 

@@ -21,6 +21,11 @@ struct reserve {
     atomic_bool used_up;  /* not even a stop could be committed; read by others */
 };
 
+/* The index of the log, on a connection that has not run a statement yet. STORE_E_FULL: there is no room for it; then it must be given up
+ * again before the connection is closed, as SQLite does not know of it yet. */
+int reserve_index(struct db *db);
+void reserve_index_drop(struct db *db);
+
 /* `log_bytes`: size of the log's file. */
 void reserve_open(struct reserve *r, int folder, struct db *writer, int64_t log_bytes);
 /* The log ends behind so many pages. */

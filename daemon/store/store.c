@@ -106,14 +106,30 @@ static int store_open_folder(struct store *s, const char *dir, struct buf *error
     return !rc ? 0 : files_full(rc) ? STORE_E_FULL : STORE_E_IO;
 }
 
+/* sqlite.org/fileformat2.html, 1.3.3. Before SQLite has the file open, as closing it drops this process's locks on it. */
+static bool store_is_wal(int folder)
+{
+    char read_version = 0;
+    int fd = openat(folder, "agentd.db", O_RDONLY | O_CLOEXEC);
+    bool wal = fd >= 0 && pread(fd, &read_version, 1, 19) == 1 && read_version == 2;
+    if (fd >= 0)
+        close(fd);
+    return wal;
+}
+
 /* Nothing in an existing file is changed before it is known to be ours and of a schema that this program
  * knows. */
-static int store_open_writer(struct db *db, const char *path, struct buf *error)
+static int store_open_writer(struct db *db, const char *path, bool wal, struct buf *error)
 {
     int64_t version;
     int status = db_open(db, path, 0, error);
     if (status)
         return status;
+    if (wal && reserve_index(db)) {
+        reserve_index_drop(db);
+        buf_printf(error, "the disk is too full to open %s", path);
+        return STORE_E_FULL;
+    }
     status = migrate_check(db, migrations, migrations_n, &version, error);
     if (!status)
         status = db_make_writer(db, error);
@@ -157,7 +173,7 @@ static int store_open_all(struct store *s, const char *dir, struct buf *error)
     if (!status)
         status = store_make_file(s->folder, error);
     if (!status)
-        status = store_open_writer(&s->journal.db, buf_cstr(&path), error);
+        status = store_open_writer(&s->journal.db, buf_cstr(&path), store_is_wal(s->folder), error);
     if (!status)
         status = store_open_reader(&s->reader, buf_cstr(&path), error);
     return status ? status : store_sync_folder(s, error);
@@ -308,6 +324,11 @@ void store_usage(const struct store *s, struct store_usage *ret)
 bool store_disk_low(const struct store *s)
 {
     return atomic_load(&s->journal.ballast.missing);
+}
+
+void store_disk_is_full(struct store *s)
+{
+    journal_give_room(&s->journal);
 }
 
 bool store_disk_used_up(const struct store *s)

@@ -93,6 +93,8 @@ int store_commit_wait(struct store *s, struct store_batch *batch, struct buf *er
 /* The disk was full and there is no room yet for the reserve that was given back then: what runs may go on,
  * nothing new should be admitted. The store looks for room by itself. */
 bool store_disk_low(const struct store *s);
+/* Somebody else found the disk full: the reserve is given back, as if a commit had. */
+void store_disk_is_full(struct store *s);
 /* Not even a batch that stops something finds room, as far as is known. */
 bool store_disk_used_up(const struct store *s);
 

@@ -273,6 +273,17 @@ static pid_t spawn_runner(const struct runs *r, const char *folder, int spec, in
     return pid;
 }
 
+/* The runner has nobody to ask again when there is no room for how the process ends: see ending_reserve(). -1 with errno. */
+static int reserve_exit(int dirfd)
+{
+    int fd = openat(dirfd, RUN_FILE_EXIT_TMP, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    int error = fd < 0 ? errno : posix_fallocate(fd, 0, RUN_EXIT_RESERVE_BYTES);
+    if (fd >= 0)
+        close(fd);
+    errno = error;
+    return error == ENOSPC || error == EDQUOT ? -1 : 0;
+}
+
 static int start_locked(struct link *l, const struct run_start *s, int dirfd, int spec)
 {
     if (faccessat(dirfd, RUN_FILE_START, F_OK, 0) == 0 || faccessat(dirfd, RUN_FILE_EXIT, F_OK, 0) == 0)
@@ -281,6 +292,8 @@ static int start_locked(struct link *l, const struct run_start *s, int dirfd, in
     if (write_spec(l->runs, spec, s) < 0)
         return -1;
     FAILPOINT("runs.spec_written");
+    if (reserve_exit(dirfd) < 0)
+        return -1;
     int listener = open_listener(dirfd);
     if (listener < 0 || (listener = fd_up(listener)) < 0)
         return -1;
@@ -322,20 +335,24 @@ static int start(struct link *l, const struct run_start *s)
     return result;
 }
 
-void runs_start(struct runs *r, const struct run_start *s)
+int runs_start(struct runs *r, const struct run_start *s)
 {
     if (link_find(r, s->task, s->run))
-        return;
+        return 0;
     struct link *l = link_new(r, s->task, s->run);
     int result = start(l, s);
-    if (result == 0)
-        return;
+    if (result < 0 && (errno == ENOSPC || errno == EDQUOT)) {
+        link_drop(l);
+        return RUNS_E_FULL;
+    }
     if (result < 0) {
         struct buf why = {0};
         buf_printf(&why, "the process could not be started: %s", strerror(errno));
         l->failed = buf_take(&why, NULL);
     }
-    link_check_in(l, 0);
+    if (result != 0)
+        link_check_in(l, 0);
+    return 0;
 }
 
 void runs_attach(struct runs *r, const char *task, const char *run, bool ended_known)

@@ -50,8 +50,9 @@ struct run_start {
 };
 
 /* Starts a run. Failure to start is reported through `ended` (not_started), never at once from inside the call. Must only
- * be called after the run's row is committed. */
-void runs_start(struct runs *r, const struct run_start *start);
+ * be called after the run's row is committed. RUNS_E_FULL: there is no room for its files, and it can be started again. */
+enum { RUNS_E_FULL = 1 };
+int runs_start(struct runs *r, const struct run_start *start);
 
 /* What a start of the daemon finds of a run whose row is open. `this_boot`: the row was written in this boot. For
  * RUN_PROBE_ENDED *ret is filled (detail lives until the next call). Kills what is left of a dead runner's processes

@@ -167,7 +167,7 @@ class Patient:
                 if time.monotonic() > self.load.give_up_at:
                     raise
             except RpcError as e:
-                if e.name != "stopping" or time.monotonic() > self.load.give_up_at:
+                if e.name not in ("stopping", "disk_full") or time.monotonic() > self.load.give_up_at:
                     raise
                 time.sleep(0.01)
 

@@ -1,13 +1,17 @@
 /* The small parts below everything: text, time, packing, maps. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/base/json.h"
 #include "daemon/base/list.h"
+#include "daemon/base/log.h"
 #include "daemon/base/map.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/pack.h"
@@ -291,6 +295,32 @@ static void test_ulid(void **state)
     assert_true(strcmp(a, b) < 0);
 }
 
+/* A full disk takes no line; how many is said when there is space again. */
+static void test_log_lost_lines(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/agentd-log-XXXXXX", text[1024];
+    int before = dup(STDERR_FILENO), full = open("/dev/full", O_WRONLY | O_CLOEXEC), file = mkstemp(path);
+    assert_true(before >= 0 && full >= 0 && file >= 0);
+    dup2(full, STDERR_FILENO);
+    log_info("one");
+    log_info("two");
+    dup2(file, STDERR_FILENO);
+    log_info("three");
+    log_info("four");
+    dup2(before, STDERR_FILENO);
+    ssize_t n = pread(file, text, sizeof text - 1, 0);
+    assert_true(n > 0);
+    text[n] = 0;
+    assert_non_null(strstr(text, "WARN 2 line(s) of this log found no space\n"));
+    assert_non_null(strstr(text, "INFO three\n"));
+    assert_null(strstr(strstr(text, "three"), "found no space"));
+    close(before);
+    close(full);
+    close(file);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +328,7 @@ int main(void)
         cmocka_unit_test(test_json_cut_short), cmocka_unit_test(test_json_depth),   cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_clock_text), cmocka_unit_test(test_deadlines),    cmocka_unit_test(test_pack),
         cmocka_unit_test(test_map),        cmocka_unit_test(test_list),         cmocka_unit_test(test_ulid),
+        cmocka_unit_test(test_log_lost_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
