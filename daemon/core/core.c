@@ -48,7 +48,7 @@ size_t core_tasks_n(const struct core *c)
 void core_count(struct core *c, const struct task *t, int sign)
 {
     c->live_n += task_final(t) ? 0 : sign;
-    c->running_n += t->phase != PHASE_IDLE ? sign : 0;
+    c->running_n += task_holds_place(t) ? sign : 0;
     c->queued_n += t->state == TASK_STATE_QUEUED ? sign : 0;
 }
 
@@ -120,6 +120,11 @@ void core_adopt(struct core *c, const char *task, const struct clock_now *now)
     LIST_EACH(call, &t->calls, struct call, node)
         clock_deadline_adopt(&call->yield_at, now);
     waits_adopt(t, now);
+}
+
+enum task_state core_goes_on(const struct core *c, const struct task *t)
+{
+    return task_holds_place(t) || c->running_n < c->limits.tasks_running_max ? TASK_STATE_RUNNING : TASK_STATE_QUEUED;
 }
 
 const struct task *core_admissible(const struct core *c)

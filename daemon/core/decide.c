@@ -181,7 +181,7 @@ void decide_pause(const struct task *t, const struct input *in, struct plan *p)
     plan_by(in, &state->by, &state->has_by);
 }
 
-void decide_resume(const struct task *t, const struct input *in, struct plan *p)
+void decide_resume(const struct core *c, const struct task *t, const struct input *in, struct plan *p)
 {
     bool waits = t->state == TASK_STATE_WAITING && t->phase != PHASE_IDLE;
     if (t->state != TASK_STATE_PAUSED && !waits) {
@@ -190,11 +190,10 @@ void decide_resume(const struct task *t, const struct input *in, struct plan *p)
         return;
     }
     struct event_task_state *state;
-    if (!waits && task_only_waits(t)) {
+    if (!waits && task_only_waits(t))
         state = plan_waiting(p, t, STR("resumed"));
-    } else {
-        state = plan_state(p, t, t->phase == PHASE_IDLE ? TASK_STATE_QUEUED : TASK_STATE_RUNNING, STR("resumed"));
-    }
+    else
+        state = plan_state(p, t, t->phase == PHASE_IDLE ? TASK_STATE_QUEUED : core_goes_on(c, t), STR("resumed"));
     plan_by(in, &state->by, &state->has_by);
     if (waits)
         plan_waits_end(p, t, STR("resumed"), STR("The user ended the wait early: go on."));
@@ -218,7 +217,7 @@ static void decide_task_input(const struct core *c, const struct task *t, const 
         decide_pause(t, in, p);
         return;
     case INPUT_RESUME:
-        decide_resume(t, in, p);
+        decide_resume(c, t, in, p);
         return;
     case INPUT_MODEL_DONE:
         decide_model_done(c, t, in, p);
@@ -236,7 +235,7 @@ static void decide_task_input(const struct core *c, const struct task *t, const 
         decide_input_done(t, in, p);
         return;
     case INPUT_FILE_CHANGED:
-        decide_file_changed(t, in, p);
+        decide_file_changed(c, t, in, p);
         return;
     case INPUT_RECOVER:
         decide_recover(t, in, p);

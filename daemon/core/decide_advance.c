@@ -81,10 +81,19 @@ static bool due(const struct clock_deadline *d, const struct clock_now *now)
     return !clock_deadline_set(d) || clock_deadline_left(d, now) == 0;
 }
 
+/* A turn that was interrupted, and waits for a place. */
+static void plan_go_on(const struct core *c, const struct task *t, struct plan *p)
+{
+    if (task_only_waits(t))
+        plan_waiting(p, t, STR_NONE);
+    else if (core_goes_on(c, t) == TASK_STATE_RUNNING)
+        plan_state(p, t, TASK_STATE_RUNNING, STR("goes on"));
+}
+
 void decide_advance(const struct core *c, const struct task *t, const struct input *in, struct plan *p)
 {
     (void)in;
-    if (plan_wait_over(p, t)) /* also while it is paused: what it waited for has come, and the answer waits for the next step */
+    if (plan_wait_over(p, c, t)) /* also while it is paused: what it waited for has come, and the answer waits for the next step */
         return;
     if (clock_deadline_set(&t->idle_at) && clock_deadline_left(&t->idle_at, p->now) == 0 && t->runs_open > 0) {
         plan_idle(t, p);
@@ -92,6 +101,10 @@ void decide_advance(const struct core *c, const struct task *t, const struct inp
     }
     if (t->state == TASK_STATE_PAUSED)
         return;
+    if (t->state == TASK_STATE_QUEUED && t->phase != PHASE_IDLE) {
+        plan_go_on(c, t, p);
+        return;
+    }
     switch (t->phase) {
     case PHASE_IDLE:
         if (t->steers_pending > 0 || t->turn_wants_step)

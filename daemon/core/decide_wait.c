@@ -43,14 +43,14 @@ static void plan_wait_ended(struct plan *p, const struct task *t, const struct w
         plan_result(p, call, answer, (int64_t)answer.n, false);
 }
 
-/* It waited, and works again; should another wait be left, it says so once more. */
-static void plan_awake(struct plan *p, const struct task *t, struct str reason)
+/* It waited, and goes on; should another wait be left, it says so once more. */
+static void plan_awake(struct plan *p, const struct core *c, const struct task *t, struct str reason)
 {
     if (t->state == TASK_STATE_WAITING)
-        plan_state(p, t, TASK_STATE_RUNNING, reason);
+        plan_state(p, t, core_goes_on(c, t), reason);
 }
 
-bool plan_wait_over(struct plan *p, const struct task *t)
+bool plan_wait_over(struct plan *p, const struct core *core, const struct task *t)
 {
     const struct wait *w;
     LIST_EACH(w, (struct list *)&t->waits, struct wait, node)
@@ -59,21 +59,21 @@ bool plan_wait_over(struct plan *p, const struct task *t)
         if (!c && task_steers_due(t) == 0)
             continue;
         struct str fired = c ? text_condition(p, c) : STR("input");
-        plan_awake(p, t, fired);
+        plan_awake(p, core, t, fired);
         plan_wait_ended(p, t, w, fired, c ? text_wait_over(p, c) : STR("The wait was ended early: there is new input."));
         return true;
     }
     return false;
 }
 
-void decide_file_changed(const struct task *t, const struct input *in, struct plan *p)
+void decide_file_changed(const struct core *c, const struct task *t, const struct input *in, struct plan *p)
 {
     const struct wait *w = task_wait(t, in->file_changed.wait);
     int64_t i = in->file_changed.condition;
     if (!w || i < 0 || (size_t)i >= w->conditions_n || w->conditions[i].kind != CONDITION_FILE)
         return;
     struct str fired = text_condition(p, &w->conditions[i]);
-    plan_awake(p, t, fired);
+    plan_awake(p, c, t, fired);
     plan_wait_ended(p, t, w, fired, text_wait_over(p, &w->conditions[i]));
 }
 

@@ -82,7 +82,7 @@ int64_t core_wake(const struct core *c, const struct task *t, const struct clock
         int64_t ms = call->run ? call_left(t, call, now) : INT64_MAX;
         left = ms < left ? ms : left;
     }
-    if (t->phase == PHASE_BACKOFF && t->state != TASK_STATE_PAUSED)
+    if (t->phase == PHASE_BACKOFF && t->state != TASK_STATE_PAUSED && t->state != TASK_STATE_QUEUED)
         left = sooner(left, &t->retry_at, now);
     if (t->runs_open > 0)
         left = sooner(left, &t->idle_at, now);

@@ -12,7 +12,7 @@ struct core {
     struct map by_name; /* not final ones */
     size_t tasks_n;
     int64_t live_n;    /* not final */
-    int64_t running_n; /* with an open turn */
+    int64_t running_n; /* that hold a place, see task_holds_place() */
     int64_t queued_n;
 };
 
@@ -32,6 +32,11 @@ void core_count(struct core *c, const struct task *t, int sign);
 void core_index_name(struct core *c, struct task *t);
 void core_unindex_name(struct core *c, struct task *t);
 
+/* It is at work, or its provider makes it wait: it counts for tasks_running_max. A turn that somebody paused, or that waits for what
+ * may take days, holds no place; when it goes on it needs one, and is queued until there is. */
+bool task_holds_place(const struct task *t);
+/* The state of a turn that goes on: running, or queued where no place is free. */
+enum task_state core_goes_on(const struct core *c, const struct task *t);
 /* Pending steers that may be delivered before the next request. */
 int64_t task_steers_due(const struct task *t);
 /* What the attempt under way may cost at most, in nano-USD. */
@@ -53,13 +58,13 @@ void decide_create(const struct core *c, const struct input *in, struct plan *p)
 void decide_steer(const struct core *c, const struct task *t, const struct input *in, struct plan *p);
 void decide_cancel(const struct core *c, const struct task *t, const struct input *in, struct plan *p);
 void decide_pause(const struct task *t, const struct input *in, struct plan *p);
-void decide_resume(const struct task *t, const struct input *in, struct plan *p);
+void decide_resume(const struct core *c, const struct task *t, const struct input *in, struct plan *p);
 void decide_model_done(const struct core *c, const struct task *t, const struct input *in, struct plan *p);
 void decide_model_failed(const struct core *c, const struct task *t, const struct input *in, struct plan *p);
 void decide_run_ended(const struct task *t, const struct input *in, struct plan *p);
 void decide_call_yield(const struct task *t, const struct input *in, struct plan *p);
 void decide_input_done(const struct task *t, const struct input *in, struct plan *p);
-void decide_file_changed(const struct task *t, const struct input *in, struct plan *p);
+void decide_file_changed(const struct core *c, const struct task *t, const struct input *in, struct plan *p);
 void decide_recover(const struct task *t, const struct input *in, struct plan *p);
 void decide_advance(const struct core *c, const struct task *t, const struct input *in, struct plan *p);
 
@@ -74,7 +79,7 @@ void plan_run_ended(struct plan *p, const struct task *t, const struct run *run,
 struct str wait_gate(const struct core *c, const struct task *t, const struct call_spec *spec, struct plan *p);
 void plan_wait_started(struct plan *p, const struct call_spec *spec);
 /* The one wait that is over by the state and the time, if there is one: false if not. */
-bool plan_wait_over(struct plan *p, const struct task *t);
+bool plan_wait_over(struct plan *p, const struct core *core, const struct task *t);
 /* Ends all of them, for a reason that is none of their conditions. */
 void plan_waits_end(struct plan *p, const struct task *t, struct str reason, struct str answer);
 /* The task waits from now on: says for what, and until when. */

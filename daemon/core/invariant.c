@@ -37,9 +37,9 @@ static const char *check_phase(const struct task *t)
         return "an open turn has a number";
     if ((t->phase == PHASE_REQUEST || t->phase == PHASE_BACKOFF) && (t->steps == 0 || t->attempt == 0))
         return "an attempt has a step";
-    if (t->state == TASK_STATE_QUEUED && t->phase != PHASE_IDLE)
-        return "a queued task has no open turn";
-    if (t->state == TASK_STATE_QUEUED && t->steers_pending == 0 && !t->turn_wants_step)
+    if (t->phase == PHASE_REQUEST && !task_holds_place(t))
+        return "a task that asks the model holds a place";
+    if (t->state == TASK_STATE_QUEUED && t->phase == PHASE_IDLE && t->steers_pending == 0 && !t->turn_wants_step)
         return "a queued task has something to do";
     return NULL;
 }

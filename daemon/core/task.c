@@ -159,6 +159,13 @@ int64_t task_attempt_cost_max(const struct task *t)
     return input_tokens * t->price_input + t->max_output_tokens * t->price_output;
 }
 
+bool task_holds_place(const struct task *t)
+{
+    if (t->phase == PHASE_IDLE || t->state == TASK_STATE_PAUSED || t->state == TASK_STATE_QUEUED)
+        return false;
+    return t->state != TASK_STATE_WAITING || t->phase == PHASE_REQUEST || t->phase == PHASE_BACKOFF;
+}
+
 int64_t task_steers_due(const struct task *t)
 {
     int64_t n = 0;

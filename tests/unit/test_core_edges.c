@@ -231,7 +231,7 @@ static void test_wrong_phases_are_found(void **state)
     mine()->state = TASK_STATE_COMPLETED;
     broken("a final task has no open turn");
     mine()->state = TASK_STATE_QUEUED;
-    broken("a queued task has no open turn");
+    broken("a task that asks the model holds a place");
     mine()->phase = PHASE_IDLE;
     mine()->turn_wants_step = false;
     broken("a queued task has something to do");

@@ -419,6 +419,137 @@ static void test_snapshots(void **state)
     buf_free(&with);
 }
 
+/* ---- places: limits.tasks_running_max ---- */
+
+#define OTHER "t00000000000000000000000002"
+
+static const struct task *other(void)
+{
+    return core_task(box.core, OTHER);
+}
+
+static void cancel_other(void)
+{
+    struct input in = {.kind = INPUT_CANCEL, .task = OTHER, .client = STR("test")};
+    assert_int_equal(feed(&in), RPC_OK);
+}
+
+/* One place, and a second task that is queued for it. */
+static void two_for_one_place(void)
+{
+    box.limits.tasks_running_max = 1;
+    restart(STR_NONE);
+    create();
+    assert_int_equal(create_as(OTHER, "other", STR("do it")), RPC_OK);
+    assert_int_equal(other()->state, TASK_STATE_QUEUED);
+}
+
+static void test_a_paused_turn_holds_no_place(void **state)
+{
+    (void)state;
+    two_for_one_place();
+    struct call_spec call = shell("make", 60000);
+    respond(&call, 1);
+    assert_int_equal(change(INPUT_PAUSE), RPC_OK);
+    assert_int_equal(other()->state, TASK_STATE_RUNNING);
+    forget();
+    assert_int_equal(change(INPUT_RESUME), RPC_OK);
+    assert_int_equal(task()->state, TASK_STATE_QUEUED);
+    assert_true(said(&box.events, "\"from\":\"paused\",\"to\":\"queued\",\"reason\":\"resumed\""));
+    end_run(1, &good_exit); /* what was under way goes on; no request follows */
+    assert_int_equal(task()->phase, PHASE_NEXT);
+    assert_int_equal(task()->state, TASK_STATE_QUEUED);
+    assert_int_equal(change(INPUT_RESUME), RPC_BAD_STATE);
+    pass(100000);
+    assert_int_equal(task()->state, TASK_STATE_QUEUED);
+    cancel_other();
+    assert_int_equal(task()->state, TASK_STATE_RUNNING);
+    assert_int_equal(task()->phase, PHASE_REQUEST);
+    assert_true(said(&box.events, "\"from\":\"queued\",\"to\":\"running\",\"reason\":\"goes on\""));
+}
+
+static void test_a_queued_back_off_waits_for_its_place(void **state)
+{
+    (void)state;
+    two_for_one_place();
+    fault(MODEL_FAULT_SERVER, STR("no"));
+    assert_int_equal(change(INPUT_PAUSE), RPC_OK);
+    assert_int_equal(change(INPUT_RESUME), RPC_OK);
+    assert_int_equal(task()->state, TASK_STATE_QUEUED);
+    pass(100000);
+    assert_int_equal(task()->phase, PHASE_BACKOFF);
+    commit();
+    assert_int_equal(box.wake_ms, INT64_MAX); /* it is not the time that it waits for */
+    assert_int_equal(change(INPUT_PAUSE), RPC_OK);
+    assert_int_equal(change(INPUT_RESUME), RPC_OK);
+    cancel_other();
+    assert_int_equal(task()->phase, PHASE_REQUEST);
+}
+
+static void test_an_outage_holds_its_place(void **state)
+{
+    (void)state;
+    two_for_one_place();
+    fault(MODEL_FAULT_CREDENTIALS, STR("no"));
+    assert_int_equal(task()->state, TASK_STATE_WAITING);
+    assert_int_equal(other()->state, TASK_STATE_QUEUED);
+}
+
+static void test_a_wait_holds_no_place(void **state)
+{
+    (void)state;
+    two_for_one_place();
+    begin_one((struct condition){.kind = CONDITION_TIME, .delay_ms = 1000});
+    assert_true(waits());
+    assert_int_equal(other()->state, TASK_STATE_RUNNING);
+    pass(1000);
+    assert_true(said(&box.events, "\"from\":\"waiting\",\"to\":\"queued\",\"reason\":\"time 1.0 s\""));
+    assert_true(said(&box.events, "\"wait\":\"w1\",\"fired\":\"time 1.0 s\""));
+    assert_int_equal(task()->phase, PHASE_NEXT);
+    cancel_other();
+    assert_woke("time 1.0 s", "have passed");
+}
+
+static void test_a_file_that_changed_waits_for_a_place(void **state)
+{
+    (void)state;
+    two_for_one_place();
+    begin_one(a_file);
+    file_changed(1, 0);
+    assert_int_equal(task()->state, TASK_STATE_QUEUED);
+    cancel_other();
+    assert_woke("file /w/a", "has changed");
+}
+
+/* Two waits, of which one is over while there is no place: the other needs none. */
+static void test_who_only_waits_needs_no_place(void **state)
+{
+    (void)state;
+    two_for_one_place();
+    const struct condition soon = {.kind = CONDITION_TIME, .delay_ms = 1000};
+    struct call_spec calls[] = {wait_for(&soon, 1), wait_for(&a_file, 1)};
+    respond(calls, 2);
+    assert_int_equal(other()->state, TASK_STATE_RUNNING);
+    pass(1000);
+    assert_true(waits());
+    assert_int_equal(task()->waiting_for, WAITING_FOR_FILE);
+    assert_int_equal(change(INPUT_PAUSE), RPC_OK);
+    assert_int_equal(change(INPUT_RESUME), RPC_OK);
+    assert_true(waits());
+}
+
+static void test_places_after_a_start(void **state)
+{
+    (void)state;
+    two_for_one_place();
+    begin_one((struct condition){.kind = CONDITION_TIME, .delay_ms = 1000});
+    pass(1000);
+    assert_int_equal(task()->state, TASK_STATE_QUEUED);
+    again(); /* without the other one: there is a place */
+    assert_int_equal(task()->state, TASK_STATE_RUNNING);
+    assert_int_equal(task()->phase, PHASE_REQUEST);
+}
+
 /* ---- the heap of moments ---- */
 
 #define TASKS 50
@@ -512,6 +643,13 @@ int main(void)
         T(test_two_waits_that_wait),
         T(test_what_cannot_be_waited_for),
         T(test_snapshots),
+        T(test_a_paused_turn_holds_no_place),
+        T(test_a_queued_back_off_waits_for_its_place),
+        T(test_an_outage_holds_its_place),
+        T(test_a_wait_holds_no_place),
+        T(test_a_file_that_changed_waits_for_a_place),
+        T(test_who_only_waits_needs_no_place),
+        T(test_places_after_a_start),
         T(test_the_soonest_moment),
         T(test_the_world_is_asked_for_the_soonest),
     };
