@@ -111,6 +111,7 @@ static void start_daemon(struct sim *s, enum previous_end end)
                                 .partial = peers_partial};
     s->life++;
     s->up_ms = s->now_ms;
+    waits_boot(s);
     s->published_pos = s->durable_pos;
     s->core = core_new(&s->limits);
     s->pump = pump_new(s->core, &world, &s->limits, s->published_pos);

@@ -141,10 +141,11 @@ struct sim_condition {
     char kind[8];
     int64_t value;   /* milliseconds, the wall clock, a number */
     int64_t version; /* of the file when it began */
+    int64_t due_ms, due_wall_ms; /* of a duration */
 };
 
 struct sim_wait {
-    int64_t began_ms, boot;
+    int64_t boot; /* in which its durations count */
     size_t conditions_n;
     struct sim_condition conditions[SIM_CONDITIONS];
 };
@@ -173,15 +174,43 @@ void waits_note(struct sim *s, struct sim_event *e, const struct event *event)
     if (event->kind != EVENT_WAIT_STARTED)
         return;
     struct sim_wait *w = MEM_NEW(struct sim_wait);
-    w->began_ms = s->now_ms;
     w->boot = s->boot;
     w->conditions_n = event->wait_started.conditions_n;
     for (size_t i = 0; i < w->conditions_n; i++) {
-        read_condition(&w->conditions[i], event->wait_started.conditions[i]);
-        if (strcmp(w->conditions[i].kind, "file") == 0)
-            w->conditions[i].version = s->files[w->conditions[i].value].version;
+        struct sim_condition *c = &w->conditions[i];
+        read_condition(c, event->wait_started.conditions[i]);
+        c->due_ms = s->now_ms + c->value;
+        c->due_wall_ms = e->wall_ms + c->value;
+        if (strcmp(c->kind, "file") == 0)
+            c->version = s->files[c->value].version;
     }
     e->wait = w;
+}
+
+/* A start in another boot: of a duration so much is left as the wall clock says, at most all of it. */
+static void wait_adopt(const struct sim *s, struct sim_wait *w, int64_t wall_ms)
+{
+    if (w->boot == s->boot)
+        return;
+    w->boot = s->boot;
+    for (size_t i = 0; i < w->conditions_n; i++) {
+        struct sim_condition *c = &w->conditions[i];
+        int64_t left = c->due_wall_ms - wall_ms;
+        left = left < 0 ? 0 : left > c->value ? c->value : left;
+        c->due_ms = s->now_ms + left;
+        c->due_wall_ms = wall_ms + left;
+    }
+}
+
+void waits_boot(struct sim *s)
+{
+    int64_t wall_ms = sim_now(s).wall_ms;
+    for (size_t i = 0; i < s->tasks_n; i++) {
+        for (size_t n = 0; n < s->tasks[i]->waits_n; n++) {
+            if (s->tasks[i]->waits[n])
+                wait_adopt(s, s->tasks[i]->waits[n], wall_ms);
+        }
+    }
 }
 
 static struct sim_wait *wait_of(const struct sim_task *row, int64_t n)
@@ -204,13 +233,11 @@ static bool is(const struct sim_condition *c, const char *kind)
     return strcmp(c->kind, kind) == 0;
 }
 
-/* Whether the condition may end the wait at a moment. Across a reboot the wall clock alone says how much of a duration is left, and
- * where it was set meanwhile, nobody knows. */
-static bool condition_holds(struct sim *s, struct sim_task *row, const struct sim_wait *w, const struct sim_condition *c,
-                            const struct sim_event *e)
+/* Whether the condition may end the wait at a moment. */
+static bool condition_holds(struct sim *s, struct sim_task *row, const struct sim_condition *c, const struct sim_event *e)
 {
     if (is(c, "time") || is(c, "quota"))
-        return e->now_ms - w->began_ms >= c->value || e->boot != w->boot;
+        return e->now_ms >= c->due_ms;
     if (is(c, "clock"))
         return e->wall_ms >= c->value;
     if (is(c, "run"))
@@ -233,7 +260,7 @@ static bool end_has_reason(struct sim *s, struct sim_task *row, const struct sim
     read_condition(&said, str_of(text));
     for (size_t i = 0; i < w->conditions_n; i++) {
         const struct sim_condition *c = &w->conditions[i];
-        if (strcmp(c->kind, said.kind) == 0 && c->value == said.value && condition_holds(s, row, w, c, e)) {
+        if (strcmp(c->kind, said.kind) == 0 && c->value == said.value && condition_holds(s, row, c, e)) {
             s->timers += is(c, "time") || is(c, "clock") || is(c, "quota");
             return true;
         }
@@ -289,10 +316,10 @@ void waits_retry(struct sim *s, struct sim_task *row, const struct sim_event *e)
 
 /* ---- nothing waits for ever ---- */
 
-static int64_t true_since(const struct sim *s, const struct sim_wait *w, const struct sim_condition *c)
+static int64_t true_since(const struct sim *s, const struct sim_condition *c)
 {
-    if ((is(c, "time") || is(c, "quota")) && w->boot == s->boot)
-        return w->began_ms + c->value;
+    if (is(c, "time") || is(c, "quota"))
+        return c->due_ms;
     int64_t wall_ms = sim_now((void *)(uintptr_t)s).wall_ms;
     if (is(c, "clock") && wall_ms >= c->value) {
         int64_t since = s->now_ms - (wall_ms - c->value);
@@ -312,7 +339,7 @@ void waits_check(struct sim *s, const struct task *t, const struct sim_task *row
     {
         const struct sim_wait *w = wait_of(row, open->n);
         for (size_t i = 0; w && i < w->conditions_n; i++) {
-            int64_t since = true_since(s, w, &w->conditions[i]);
+            int64_t since = true_since(s, &w->conditions[i]);
             if (since < s->up_ms)
                 since = s->up_ms;
             if (since == INT64_MAX || s->now_ms - since <= LOOK_MS)
