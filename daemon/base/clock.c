@@ -28,13 +28,14 @@ int64_t clock_deadline_left(const struct clock_deadline *d, const struct clock_n
     return left > 0 ? left : 0;
 }
 
-void clock_deadline_adopt(struct clock_deadline *d, const struct clock_now *now)
+bool clock_deadline_adopt(struct clock_deadline *d, const struct clock_now *now)
 {
     if (!clock_deadline_set(d) || strcmp(d->boot_id, now->boot_id) == 0)
-        return;
+        return false;
     int64_t delay_ms = d->delay_ms;
     *d = clock_deadline_in(now, clock_deadline_left(d, now));
     d->delay_ms = delay_ms;
+    return true;
 }
 
 /* Days since 1970 <-> civil date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms". */

@@ -28,8 +28,9 @@ bool clock_deadline_set(const struct clock_deadline *d);
 int64_t clock_deadline_left(const struct clock_deadline *d, const struct clock_now *now);
 
 /* Takes a deadline of another boot over into this one, where it counts boot time again: a wall clock that was far off when it
- * was made, and is not now, delays it once by no more than its own duration. */
-void clock_deadline_adopt(struct clock_deadline *d, const struct clock_now *now);
+ * was made, and is not now, delays it once by no more than its own duration. Whether it was of another boot: then what it is now
+ * must be stored, or the next start would ask the wall clock again. */
+bool clock_deadline_adopt(struct clock_deadline *d, const struct clock_now *now);
 
 /* RFC 3339 in UTC with three digits of a second and `Z`. */
 void clock_format(int64_t wall_ms, char ret[CLOCK_TEXT_SIZE]);

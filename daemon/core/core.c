@@ -111,15 +111,15 @@ void core_input_written(struct core *c, const char *task, int64_t n)
         buf_free(&call->input);
 }
 
-void core_adopt(struct core *c, const char *task, const struct clock_now *now)
+bool core_adopt(struct core *c, const char *task, const struct clock_now *now)
 {
     struct task *t = map_get(&c->by_id, str_of(task));
-    clock_deadline_adopt(&t->retry_at, now);
-    clock_deadline_adopt(&t->idle_at, now);
+    bool adopted = clock_deadline_adopt(&t->retry_at, now);
+    adopted |= clock_deadline_adopt(&t->idle_at, now);
     struct call *call;
     LIST_EACH(call, &t->calls, struct call, node)
-        clock_deadline_adopt(&call->yield_at, now);
-    waits_adopt(t, now);
+        adopted |= clock_deadline_adopt(&call->yield_at, now);
+    return waits_adopt(t, now) || adopted;
 }
 
 enum task_state core_goes_on(const struct core *c, const struct task *t)

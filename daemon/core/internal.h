@@ -49,7 +49,7 @@ void wait_begin(struct task *t, int64_t n, const struct clock_now *now, int64_t 
 const struct condition *wait_true(const struct task *t, const struct wait *w, const struct clock_now *now);
 /* Milliseconds until time alone may end a wait of the task. */
 int64_t waits_wake(const struct task *t, const struct clock_now *now);
-void waits_adopt(struct task *t, const struct clock_now *now);
+bool waits_adopt(struct task *t, const struct clock_now *now);
 /* Calls are open, and nothing but waits would answer them. */
 bool task_only_waits(const struct task *t);
 

@@ -81,14 +81,16 @@ int64_t waits_wake(const struct task *t, const struct clock_now *now)
     return left;
 }
 
-void waits_adopt(struct task *t, const struct clock_now *now)
+bool waits_adopt(struct task *t, const struct clock_now *now)
 {
+    bool adopted = false;
     struct wait *w;
     LIST_EACH(w, &t->waits, struct wait, node)
     {
         for (size_t i = 0; i < w->conditions_n; i++)
-            clock_deadline_adopt(&w->conditions[i].at, now);
+            adopted |= clock_deadline_adopt(&w->conditions[i].at, now);
     }
+    return adopted;
 }
 
 bool task_only_waits(const struct task *t)

@@ -337,8 +337,7 @@ enum rpc_error pump_input(struct pump *p, struct input *input, struct outcome *r
     enum rpc_error result = RPC_OK;
     if (t)
         complete_input(p, t, input);
-    if (t && input->kind == INPUT_RECOVER)
-        core_adopt(p->core, t->id, &now);
+    bool adopted = t && input->kind == INPUT_RECOVER && core_adopt(p->core, t->id, &now);
     if (t && input->kind == INPUT_RUN_GONE) {
         run_gone(p, &now, t, input->run_gone.run);
         return RPC_OK;
@@ -351,7 +350,7 @@ enum rpc_error pump_input(struct pump *p, struct input *input, struct outcome *r
     size_t n = move(p, &now, input, ret, &result, error);
     t = core_task(p->core, input->task);
     if (result == RPC_OK && t) {
-        settle(p, &now, input->task, n > 0);
+        settle(p, &now, input->task, n > 0 || adopted);
         if (input->kind == INPUT_RECOVER)
             reconcile(p, &now, t); /* nothing is in flight yet, whether or not something followed */
         else /* a start looks at all tasks before it lets new ones in: see pump_tick() */

@@ -152,6 +152,7 @@ void journal_make_durable(struct sim *s)
         buf_free(&t->snapshot);
         t->snapshot = from->tasks[i].snapshot;
         from->tasks[i].snapshot = (struct buf){0};
+        waits_stored(s, t);
     }
     for (size_t i = 0; i < from->context_n; i++)
         keep_context(s, &from->context[i]);

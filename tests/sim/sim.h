@@ -246,6 +246,7 @@ void peers_recover(struct sim *s, const struct task *t, enum previous_end end);
 void waits_file_change(struct sim *s);
 void waits_file_seen(struct sim *s, const struct action *a);
 void waits_boot(struct sim *s);
+void waits_stored(const struct sim *s, struct sim_task *row);
 void waits_watch(struct sim *s, const char *task, const struct effect *e);
 void waits_unwatch(struct sim *s, const char *task, const struct effect *e);
 void waits_call(struct sim *s, const struct task *t, struct call_spec *c, struct condition room[SIM_CONDITIONS]);

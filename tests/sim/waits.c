@@ -142,10 +142,11 @@ struct sim_condition {
     int64_t value;   /* milliseconds, the wall clock, a number */
     int64_t version; /* of the file when it began */
     int64_t due_ms, due_wall_ms; /* of a duration */
+    int64_t stored_wall_ms;      /* due_wall_ms, as it is durable */
 };
 
 struct sim_wait {
-    int64_t boot; /* in which its durations count */
+    int64_t stored_boot; /* in which its durations count, as far as is durable */
     size_t conditions_n;
     struct sim_condition conditions[SIM_CONDITIONS];
 };
@@ -174,7 +175,7 @@ void waits_note(struct sim *s, struct sim_event *e, const struct event *event)
     if (event->kind != EVENT_WAIT_STARTED)
         return;
     struct sim_wait *w = MEM_NEW(struct sim_wait);
-    w->boot = s->boot;
+    w->stored_boot = -1;
     w->conditions_n = event->wait_started.conditions_n;
     for (size_t i = 0; i < w->conditions_n; i++) {
         struct sim_condition *c = &w->conditions[i];
@@ -190,15 +191,27 @@ void waits_note(struct sim *s, struct sim_event *e, const struct event *event)
 /* A start in another boot: of a duration so much is left as the wall clock says, at most all of it. */
 static void wait_adopt(const struct sim *s, struct sim_wait *w, int64_t wall_ms)
 {
-    if (w->boot == s->boot)
+    if (w->stored_boot == s->boot)
         return;
-    w->boot = s->boot;
     for (size_t i = 0; i < w->conditions_n; i++) {
         struct sim_condition *c = &w->conditions[i];
-        int64_t left = c->due_wall_ms - wall_ms;
+        int64_t left = c->stored_wall_ms - wall_ms;
         left = left < 0 ? 0 : left > c->value ? c->value : left;
         c->due_ms = s->now_ms + left;
         c->due_wall_ms = wall_ms + left;
+    }
+}
+
+/* The state of a task is durable: what this boot made of its durations is, too. */
+void waits_stored(const struct sim *s, struct sim_task *row)
+{
+    for (size_t n = 0; n < row->waits_n; n++) {
+        struct sim_wait *w = row->waits[n];
+        if (!w || w->stored_boot == s->boot)
+            continue;
+        w->stored_boot = s->boot;
+        for (size_t i = 0; i < w->conditions_n; i++)
+            w->conditions[i].stored_wall_ms = w->conditions[i].due_wall_ms;
     }
 }
 

@@ -43,6 +43,7 @@ static void task_cb(void *ctx, const struct task *t)
 {
     (void)ctx;
     (void)t;
+    box.tasks_written++;
 }
 
 static void commit_cb(void *ctx)

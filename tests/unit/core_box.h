@@ -20,6 +20,7 @@ struct box {
     struct buf context; /* one item a line */
     struct buf effects; /* "kind a b" a line; of those released */
     struct buf output;  /* of every run */
+    int64_t tasks_written;
     bool committing;
     int64_t wake_ms;
 };

@@ -120,6 +120,23 @@ static void test_a_duration_goes_on_after_a_crash_and_a_reboot(void **state)
     assert_woke("time 90.0 s", "90.0 s have passed");
 }
 
+/* The second start in a boot goes on where the first one was, though the wall clock was set in between. */
+static void test_what_a_reboot_left_is_written_down(void **state)
+{
+    (void)state;
+    begin_one((struct condition){.kind = CONDITION_TIME, .delay_ms = 90000});
+    box.tasks_written = 0;
+    reboot(50000);
+    assert_int_equal(box.wake_ms, 40000);
+    assert_int_equal(box.tasks_written, 1);
+    pass(10000);
+    box.now.wall_ms -= YEARS_MS;
+    box.tasks_written = 0;
+    again();
+    assert_int_equal(box.wake_ms, 30000);
+    assert_int_equal(box.tasks_written, 0);
+}
+
 static void test_what_came_true_while_nobody_was_there(void **state)
 {
     (void)state;
@@ -624,6 +641,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_a_duration),
         T(test_a_duration_goes_on_after_a_crash_and_a_reboot),
+        T(test_what_a_reboot_left_is_written_down),
         T(test_what_came_true_while_nobody_was_there),
         T(test_the_wall_clock),
         T(test_the_wall_clock_in_a_moment),
