@@ -121,25 +121,6 @@ struct str json_find(struct str text, const char *name)
     return STR_NONE;
 }
 
-struct str json_at(struct str array, size_t index)
-{
-    size_t i = skip_space(array, 0);
-    if (i >= array.n || array.p[i] != '[')
-        return STR_NONE;
-    i = skip_space(array, i + 1);
-    while (i < array.n && array.p[i] != ']') {
-        size_t value = i;
-        i = skip_value(array, i);
-        if (index-- == 0)
-            return str_n(array.p + value, i - value);
-        i = skip_space(array, i);
-        if (i >= array.n || array.p[i] != ',')
-            return STR_NONE;
-        i = skip_space(array, i + 1);
-    }
-    return STR_NONE;
-}
-
 bool json_next(struct str *array, struct str *ret)
 {
     /* What was taken leaves the comma (or bracket) behind it at the front. */

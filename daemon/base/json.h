@@ -15,8 +15,6 @@ void json_put_escaped(struct buf *b, struct str s);
 /* Finds member `name` of the JSON object that starts at text.p (leading white space allowed) and returns the span
  * of its value, or absent. The text must be valid JSON. `name` must be plain ASCII without escapes. */
 struct str json_find(struct str text, const char *name);
-/* The i-th element of an array, or absent. Linear. */
-struct str json_at(struct str array, size_t i);
 /* Takes the next element off an array, which is used up by that. False at its end. */
 bool json_next(struct str *array, struct str *ret);
 /* Copies valid JSON without white space between tokens, so that it fits on one line. */

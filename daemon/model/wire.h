@@ -21,5 +21,5 @@ size_t wire_put_text(struct buf *b, struct str inside, bool more);
 void wire_put_string(struct buf *b, struct str value);
 /* Copies the value, on one line. */
 void wire_put_raw(struct buf *b, struct str value);
-/* Each element of an array in turn: starts with *state 0. Unlike json_at() it is linear over all of them. */
+/* Each element of an array in turn: starts with *state 0. */
 bool wire_each(struct str array, size_t *state, struct str *ret);

@@ -92,11 +92,6 @@ void pump_free(struct pump *p)
     mem_free(p);
 }
 
-int64_t pump_pos(const struct pump *p)
-{
-    return p->pos;
-}
-
 /* ---- batches ---- */
 
 static bool batch_empty(const struct batch *b)

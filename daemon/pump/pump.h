@@ -63,5 +63,3 @@ void pump_flush(struct pump *p);
 void pump_committed(struct pump *p);
 /* Time has passed: fires what is due. */
 void pump_tick(struct pump *p);
-
-int64_t pump_pos(const struct pump *p); /* of the last event, committed or not */

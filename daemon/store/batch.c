@@ -20,11 +20,6 @@ void store_batch_free(struct store_batch *b)
     mem_free(b);
 }
 
-bool store_batch_empty(const struct store_batch *b)
-{
-    return b->rows_n == 0;
-}
-
 struct str batch_bytes(const struct store_batch *b, struct slice s)
 {
     return s.present ? str_n(b->arena.p + s.at, s.n) : STR_NONE;

@@ -49,7 +49,6 @@ void store_close(struct store *s);
 
 struct store_batch *store_batch_new(void);
 void store_batch_free(struct store_batch *b);
-bool store_batch_empty(const struct store_batch *b);
 
 /* All arguments are copied. `pos` is given out by the caller, from store_pos_last() on. `json` is the whole
  * event as clients see it. */

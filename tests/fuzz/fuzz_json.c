@@ -49,12 +49,9 @@ static void check_elements(struct str text, const json_t *array)
 {
     struct str rest = text, element;
     size_t i = 0;
-    for (; json_next(&rest, &element); i++) {
+    for (; json_next(&rest, &element); i++)
         check_same(element, json_array_get(array, i));
-        if (i < 4)
-            check_same(json_at(text, i), json_array_get(array, i));
-    }
-    HOLDS(i == json_array_size(array) && !json_at(text, i).p);
+    HOLDS(i == json_array_size(array));
 }
 
 static void check_value(struct str text, json_t *json)
