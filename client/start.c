@@ -258,15 +258,9 @@ static bool post_starts(const char *state_dir, struct buf *ret)
 
 bool start_take_post(const char *state_dir)
 {
-    CLEANUP(buf_free) struct buf theirs = {0}, ours = {0}, path = {0}, error = {0};
-    if (!post_starts(state_dir, &theirs) || start_find("agentd", &ours, &error) < 0 || strcmp(buf_cstr(&theirs), buf_cstr(&ours)) == 0)
-        return false;
-    buf_printf(&path, "%s/" POST_NAME, state_dir);
-    int fd = open(buf_cstr(&path), O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
-    bool taken = fd >= 0 && dprintf(fd, "%d\n", (int)getpid()) > 0;
-    if (fd >= 0)
-        close(fd);
-    return taken;
+    CLEANUP(buf_free) struct buf theirs = {0}, ours = {0}, error = {0};
+    return post_starts(state_dir, &theirs) && start_find("agentd", &ours, &error) == 0 &&
+           strcmp(buf_cstr(&theirs), buf_cstr(&ours)) != 0 && post_take(state_dir) == 0;
 }
 
 static int run_supervisor(const char *const *argv, struct buf *error)

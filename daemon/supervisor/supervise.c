@@ -241,13 +241,8 @@ static pid_t post_holder(const struct supervisor *s)
 /* The newest supervisor starts the daemon; those before it find another's number here, and go. */
 static void take_post(const struct supervisor *s)
 {
-    char path[PATH_MAX];
-    put_post_path(s, path);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0600);
-    if (fd < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
-        log_warn("agentd-supervise: %s: %s", path, strerror(errno));
-    if (fd >= 0)
-        close(fd);
+    if (post_take(s->watch) < 0)
+        log_warn("agentd-supervise: %s/" POST_NAME ": %s", s->watch, strerror(errno));
 }
 
 /* Whose daemon was locked out must not keep the supervisor of the other from its work. */

@@ -323,3 +323,18 @@ class Report:
 def judge_all(report, seen):
     for text, function in RULES:
         report.take(text, list(function(seen)))
+
+
+def look_and_judge(d, load, seen, report):
+    """A daemon serves, and nothing happens to it any more: every task comes to its end; then everything is looked at."""
+    from place import Client
+    load.calm(120)
+    for model in d.models.values():
+        model.bodies.read(last=True)
+    load.end()
+    with Client(d.socket, problems=d.problems) as client:
+        seen.fetch(client)
+    seen.effects = d.effects_seen()
+    doctor = json.loads(d.ctl("doctor", "--json").stdout)["checks"]
+    judge_all(report, seen)
+    report.take("the database is whole", [str(c) for c in doctor if c["name"] == "database" and not c["ok"]])
