@@ -167,6 +167,7 @@ def crash(options, report, env, folder):
     with report.suite("crash tests"):
         for name in ("runnerkill", "kill"):
             campaign(report, env, "crash", name, *(["--kills", "20"] if options.quick else []))
+        campaign(report, env, "crash", "upgrade", *(["--restarts", "6"] if options.quick else []))
 
 
 def faults(options, report, env, folder):
