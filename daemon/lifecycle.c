@@ -163,7 +163,7 @@ static int take_lock(int state_fd, const char *path, int *ret_fd, bool *ret_read
 {
     int fd = openat(state_fd, LOCK_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     *ret_read_only = fd < 0 && errno == EROFS;
-    if (*ret_read_only)
+    if (fd < 0 && (errno == EROFS || errno == EIO)) /* a disk that fails may still be read, and a lock needs no more */
         fd = openat(state_fd, LOCK_NAME, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return refuse_errno(path, "its lock file cannot be opened", error);
@@ -184,7 +184,9 @@ static int take_lock(int state_fd, const char *path, int *ret_fd, bool *ret_read
 static int remove_mark(int state_fd, const char *path, bool *ret_was, struct buf *error)
 {
     *ret_was = unlinkat(state_fd, STOPPED_NAME, 0) == 0;
-    if (!*ret_was && errno != ENOENT && errno != EROFS)
+    if (!*ret_was && errno == EIO)
+        log_warn("the file `" STOPPED_NAME "` in %s cannot be removed, should it be there: %s", path, strerror(errno));
+    else if (!*ret_was && errno != ENOENT && errno != EROFS)
         return refuse_errno(path, "its file `" STOPPED_NAME "` cannot be removed", error);
     return 0;
 }

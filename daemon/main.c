@@ -215,9 +215,9 @@ static int build(struct daemon *d, struct parts *p)
         buf_printf(&p->error, "%s cannot be made or written", buf_cstr(&p->runs_dir));
         return fail(LIFECYCLE_EXIT_STATE, "", &p->error);
     }
-    if (fsync(p->lifecycle.state_fd) < 0) { /* its name is to last: what says what became of a patch is below it */
+    if (!d->read_only && fsync(p->lifecycle.state_fd) < 0) { /* its name is to last: what says what became of a patch is below it */
         buf_printf(&p->error, "the state folder cannot be synced: %s", strerror(errno));
-        return fail(LIFECYCLE_EXIT_IO, "", &p->error);
+        return fail_io(d, &p->error);
     }
     find_program("agentd-runner", &p->runner);
     find_program("agentd-tool", &p->tool);

@@ -3,9 +3,13 @@ read-only, from a copy, until it can write. A build with failpoints plays the di
 import json
 import os
 import subprocess
+import sys
 import unittest
 
-from lib import AGENTD, Case, Client, Closed, RpcError, poll, sh
+from lib import AGENTD, BUILD, ROOT, Case, Client, Closed, RpcError, poll, sh
+
+sys.path.insert(0, str(ROOT / "tests" / "faults"))
+import oplog  # noqa: E402
 
 READ_ONLY = -32020
 ERRORS = [r"the journal cannot be written", r"the tasks cannot be read", r"cannot read agentd\.db", r"as a test wants it",
@@ -172,6 +176,49 @@ class ReadOnly(Case):
         self.failing.unlink()
         self.wait_admission("open")  # every other start tries
         started.wait(60)
+
+
+class Interposed(Case):
+    allowed_errors = [r"the journal cannot be written", r"the tasks cannot be read", r"cannot ", r"Input/output error"]
+
+    def test_a_disk_that_does_not_sync_any_more(self):
+        """The system calls fail, first the sync of the log, then all that changes a file; the copy is elsewhere."""
+        self.m = self.model([{"say": "ok"}] * 30, by_turn=True)
+        p = self.place()
+        p.write_config(self.m.base_url)
+        p.state_dir.mkdir(mode=0o700)
+        log = oplog.Log(p.dir / "operations")
+        self.addCleanup(log.close)
+        p.env.update(oplog.environment(BUILD, log, p.state_dir, fail="agentd sync *-wal 12 5 on"))
+        p.env["ASAN_OPTIONS"] += ":verify_asan_link_order=0"
+        self.addCleanup(lambda: p.ctl("daemon", "stop"))
+        p.ctl("daemon", "start", check=0)
+        p.ctl_start("run", "work", "--name", "one", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).wait(60)
+        for _ in range(20):  # until the disk fails
+            if self.status(p):
+                break
+            try:
+                p.ctl("steer", "one", "more", timeout_s=20)
+            except subprocess.TimeoutExpired:
+                pass
+        poll(lambda: self.status(p), what="the daemon that only shows")
+        self.assertIn("Input/output error", self.status(p)["reason"])
+        self.assertIn("one", p.ctl("status", "--all", check=0).stdout)
+        seen = p.ctl("log", "one", "--json", check=0).stdout.splitlines()
+        self.assertTrue(seen)
+        log.put(oplog.LIFTED, 1)
+        p.ctl("daemon", "restart", check=0)
+        poll(lambda: not self.status(p), what="a daemon that writes")
+        p.ctl("steer", "one", "last", check=0)
+        p.ctl("wait", "one", check=0)
+        self.assertEqual(seen, p.ctl("log", "one", "--json", check=0).stdout.splitlines()[:len(seen)])
+
+    def status(self, p):
+        try:
+            with Client(p.socket, problems=[], timeout_s=5) as c:
+                return c.call("daemon/status")["daemon"]["read_only"]
+        except (OSError, AssertionError, Closed):
+            return None
 
 
 class Mounted(Case):
