@@ -279,6 +279,8 @@ static void take_apart(struct daemon *d, bool orderly)
         world_end(d);
     if (d->rpc)
         rpc_free(d->rpc);
+    if (d->world)
+        pump_abandon(d->pump); /* a full disk may have kept answers back */
     if (d->runs)
         runs_free(d->runs);
     if (d->watches)

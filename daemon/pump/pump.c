@@ -138,6 +138,19 @@ void pump_after(struct pump *p, pump_after_cb *fn, void *arg)
     r->arg = arg;
 }
 
+void pump_abandon(struct pump *p)
+{
+    for (int i = 0; i < 2; i++) {
+        struct batch *b = &p->batches[i];
+        for (size_t n = 0; n < b->releases_n; n++) {
+            struct release r = b->releases[n]; /* the callback may move them */
+            if (r.kind == RELEASE_AFTER)
+                r.fn(r.arg);
+        }
+        b->releases_n = 0;
+    }
+}
+
 void pump_dirty(struct pump *p)
 {
     p->filling->dirty = true;

@@ -52,6 +52,8 @@ enum rpc_error pump_input(struct pump *p, struct input *input, struct outcome *r
 /* Calls fn once everything applied so far is durable: at once if nothing waits. In order. */
 typedef void pump_after_cb(void *arg);
 void pump_after(struct pump *p, pump_after_cb *fn, void *arg);
+/* At the end, when no client is connected any more: calls what waited for commits that never come, for the memory that it holds. */
+void pump_abandon(struct pump *p);
 /* Whether fn would be called at once. */
 bool pump_settled(const struct pump *p);
 

@@ -62,6 +62,20 @@ int files_read_all(int fd, char *p, size_t n)
     return 0;
 }
 
+int files_readable(int folder, const char *name)
+{
+    char piece[16384];
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -errno;
+    ssize_t n;
+    while ((n = read(fd, piece, sizeof piece)) > 0 || (n < 0 && errno == EINTR))
+        ;
+    int rc = n < 0 ? -errno : 0;
+    close(fd);
+    return rc;
+}
+
 bool files_full(int negative_errno)
 {
     return negative_errno == -ENOSPC || negative_errno == -EDQUOT;

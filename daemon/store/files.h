@@ -14,5 +14,7 @@ int files_sync_folder_of(const char *path);
 int files_write_all(int fd, struct str bytes);
 /* Reads exactly n bytes; -EIO if the file is shorter. */
 int files_read_all(int fd, char *p, size_t n);
+/* Reads all of it: 0, or why it cannot be read (negative errno). One that is not there has nothing unreadable. */
+int files_readable(int folder, const char *name);
 /* The disk, or the user's share of it, is full. */
 bool files_full(int negative_errno);

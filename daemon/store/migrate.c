@@ -147,5 +147,6 @@ int migrate_run(struct db *db, const char *path, const struct migration *list, s
         status = migrate_copy(db, path, version, error);
     for (int64_t i = version; !status && i < (int64_t)n; i++)
         status = migrate_apply(db, &list[i], error);
-    return status;
+    /* It was ours a moment ago: what looks damaged now may be a read that failed, and reading again tells. */
+    return status == STORE_E_FOREIGN ? STORE_E_IO : status;
 }

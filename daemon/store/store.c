@@ -138,6 +138,22 @@ static int store_open_writer(struct db *db, const char *path, bool wal, struct b
     return status;
 }
 
+/* SQLite calls a file damaged when a read of it fails with EIO (SQLITE_IOERR_CORRUPTFS), and a user who is told so moves it away. So it is
+ * read once by ourselves, and looked at again: damage stays. */
+static int store_look_again(struct store *s, const char *path, struct buf *error)
+{
+    int rc = files_readable(s->folder, "agentd.db");
+    if (!rc)
+        rc = files_readable(s->folder, "agentd.db-wal");
+    buf_clear(error);
+    if (rc) {
+        buf_printf(error, "agentd.db cannot be read: %s", strerror(-rc));
+        return STORE_E_IO;
+    }
+    db_close(&s->journal.db);
+    return store_open_writer(&s->journal.db, path, store_is_wal(s->folder), error);
+}
+
 static int store_open_reader(struct db *db, const char *path, struct buf *error)
 {
     int status = db_open(db, path, 0, error);
@@ -174,6 +190,8 @@ static int store_open_all(struct store *s, const char *dir, struct buf *error)
         status = store_make_file(s->folder, error);
     if (!status)
         status = store_open_writer(&s->journal.db, buf_cstr(&path), store_is_wal(s->folder), error);
+    if (status == STORE_E_FOREIGN)
+        status = store_look_again(s, buf_cstr(&path), error);
     if (!status)
         status = store_open_reader(&s->reader, buf_cstr(&path), error);
     return status ? status : store_sync_folder(s, error);

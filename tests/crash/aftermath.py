@@ -191,6 +191,8 @@ class Aftermath:
             self.live(wrong)
             if not wrong:
                 self.look(moment, wrong)
+        except (ValueError, KeyError, sqlite3.Error) as e:
+            wrong.append(f"{type(e).__name__}: {e}")
         finally:
             shutil.rmtree(self.d.disk)
         return wrong

@@ -167,14 +167,14 @@ static void put(struct record r, const char *name, const char *name2, const stru
 
 struct place {
     struct stat st;
-    char path[PATH_ROOM]; /* below the root */
+    char path[PATH_ROOM]; /* below the root, which is `.` */
 };
 
 static bool below_root(const char *path, char *ret)
 {
     if (!root || strncmp(path, root, root_n) != 0 || (path[root_n] && path[root_n] != '/'))
         return false;
-    strcpy(ret, path + root_n + (path[root_n] == '/'));
+    strcpy(ret, path[root_n] ? path + root_n + 1 : ".");
     return true;
 }
 
@@ -225,7 +225,7 @@ static bool entry_find(int at, const char *path, struct entry *ret)
     ret->folder = (int)syscall(SYS_openat, at, slash == path ? "/" : folder, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
     if (ret->folder >= 0 && fd_path(ret->folder, ret->path) && fstat(ret->folder, &st) == 0) {
         ret->file = st.st_ino;
-        size_t n = strlen(ret->path);
+        size_t n = strcmp(ret->path, ".") == 0 ? 0 : strlen(ret->path);
         snprintf(ret->path + n, sizeof ret->path - n, "%s%s", n ? "/" : "", name);
         return true;
     }
