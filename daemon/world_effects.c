@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define PROMPT_READS 5 /* attempts of a step, the first ones, that wait when the prompt cannot be read */
 #define EFFECTS_TURN_NS 2000000 /* for starts, in one turn of the loop; at least one is made */
 
 void world_run_name(int64_t n, char ret[24])
@@ -105,7 +106,7 @@ static void done_cb(void *arg, const struct model_response *response)
     proto_arena_free(&arena);
 }
 
-/* The body: the stored bytes of the prompt and their end. 0, or a sentence in `error`. */
+/* The body: the stored bytes of the prompt and their end. 0, or a sentence in `error`: 1 if it may pass, -1 if it stays. */
 static int make_body(struct daemon *d, const struct task *t, struct world_task *wt, struct buf *body, struct buf *error)
 {
     if (!wt->has_spec || !wt->provider) {
@@ -114,7 +115,7 @@ static int make_body(struct daemon *d, const struct task *t, struct world_task *
     }
     if (store_context_read(d->store, t->id, t->epoch, body) != 0) {
         buf_puts(error, "the task's stored prompt cannot be read");
-        return -1;
+        return 1;
     }
     if ((int64_t)body->n != t->context_bytes) {
         buf_printf(error, "the task's stored prompt has %zu bytes where %" PRId64 " were written", body->n, t->context_bytes);
@@ -160,8 +161,10 @@ static void start_model(struct daemon *d, const struct task *t, int64_t step, in
     CLEANUP(buf_free) struct buf body = {0};
     CLEANUP(buf_free) struct buf error = {0};
     CLEANUP(forget_key) struct buf key = {0};
-    if (make_body(d, t, wt, &body, &error) < 0) {
-        feed_failed(wt, MODEL_FAULT_REQUEST, 0, buf_cstr(&error));
+    int made = make_body(d, t, wt, &body, &error);
+    if (made != 0) {
+        bool again = made > 0 && attempt < PROMPT_READS; /* a disk that fails once is no reason to give up a task */
+        feed_failed(wt, again ? MODEL_FAULT_NETWORK : MODEL_FAULT_REQUEST, 0, buf_cstr(&error));
         return;
     }
     if (find_key(d, wt, &key, &error) < 0) {

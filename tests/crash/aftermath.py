@@ -20,6 +20,7 @@ from recording import patch, tree
 
 BOOT_ID = "11111111-2222-3333-4444-555555555555"
 DEADLINE_S = 60
+NEVER = 1 << 62  # the pos of what was told and is in no journal
 ENDED_BY_POWER = ("reboot", "stop")
 
 
@@ -124,7 +125,7 @@ class History:
             if r.op == oplog.SPAWN and "/runs/" in r.name:
                 task, run = r.name.split("/")[-2:]
                 self.spawned.append((r.end, task, run))
-                self.must.append((r.end, self.where[task, run]))
+                self.must.append((r.end, self.where.get((task, run), NEVER)))
             elif r.op == oplog.SEND and r.program == "d":
                 at = (r.pid, r.file)
                 if r.data.startswith(b"POST "):
@@ -146,7 +147,8 @@ class History:
         task = re.search(rb'"prompt_cache_key":"(t[0-9a-z]+)"', body)[1].decode()
         self.requests.append((post[0], task, body))
         sent[task] = sent.get(task, 0) + 1
-        self.must.append((post[0], self.where[task, "steps"][sent[task] - 1]))
+        steps = self.where.get((task, "steps"), [])
+        self.must.append((post[0], steps[sent[task] - 1] if sent[task] <= len(steps) else NEVER))
         return True
 
     def _line(self, moment, line):
@@ -163,12 +165,12 @@ class History:
             return
         if "steer" in result:
             self.replies += 1
-            self.must.append((moment, self.where[result["steer"], result["seq"]]))
+            self.must.append((moment, self.where.get((result["steer"], result["seq"]), NEVER)))
         elif set(result) >= {"path", "bytes"}:
             self.copies.append((moment, result["path"]))
-        elif isinstance(result.get("task"), str) and (result["task"], 1) in self.where:
+        elif isinstance(result.get("task"), str) and set(result) == {"task", "seq"}:
             self.replies += 1
-            self.must.append((moment, self.where[result["task"], 1]))
+            self.must.append((moment, self.where.get((result["task"], 1), NEVER)))
 
 
 class Aftermath:

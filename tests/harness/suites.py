@@ -173,6 +173,7 @@ def crash(options, report, env, folder):
 def faults(options, report, env, folder):
     env = dict(env, AGENTD_BUILD=str(folder))
     with report.suite("faults"):
+        campaign(report, env, "faults", "io", *(["--seconds", "10"] if options.quick else []))
         campaign(report, env, "faults", "oom", *(["--seconds", "10"] if options.quick else []))
         campaign(report, env, "faults", "full", *(["--tasks", "10", "--fills", "3"] if options.quick else []))
 
