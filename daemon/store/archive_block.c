@@ -116,6 +116,8 @@ static int unpack_zstd(struct str body, int64_t bytes, struct buf *ret, struct b
     }
     char *p = buf_reserve(ret, (size_t)bytes);
     size_t n = zstd->decompress(p, (size_t)bytes, body.p, body.n);
+    if (zstd->getErrorCode(n) == ZSTD_error_memory_allocation)
+        mem_none(); /* it is not damaged */
     if (zstd->isError(n) || n != (size_t)bytes) {
         buf_puts(error, zstd->isError(n) ? zstd->getErrorName(n) : "it has another length");
         return -1;

@@ -2,6 +2,7 @@
 /* libzstd, loaded when the first task is archived or read back: an idle daemon does without it. Headers come from
  * libzstd as usual; the calls go through this table. */
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #define ZSTD_API(X)                                                                                          \
     X(compressBound)                                                                                         \
@@ -11,7 +12,8 @@
     X(compress2)                                                                                             \
     X(decompress)                                                                                            \
     X(isError)                                                                                               \
-    X(getErrorName)
+    X(getErrorName)                                                                                          \
+    X(getErrorCode)
 
 struct zstd_api {
 #define X(name) __typeof__(ZSTD_##name) *name;

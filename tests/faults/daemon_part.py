@@ -22,7 +22,8 @@ OURS = 0.1        # how often it is the turn of our own places
 PROBLEMS_MAX = 8
 IDLE_MAX = 200
 # Statuses after which a supervisor starts it again, and what was said before.
-ENDS = {71: re.compile(r"out of memory"), 74: re.compile(r" ERROR ")}
+ENDS = {71: re.compile(r"out of memory"), 74: re.compile(r" ERROR "),
+        127: re.compile(r"cannot allocate memory for thread-local data: ABORT")}  # the loader's own
 # What a client may be told by a daemon that has no memory for its request.
 TOLD = ("internal_error", "backup_failed", "stopping")
 
@@ -248,7 +249,7 @@ class DaemonPart:
         d = self.d
         d.starve()
         script, plan = loads.work(d.effect)
-        d.rehearse(work=plan, talk=loads.talk(d.effect))
+        d.rehearse({"archive_after_ms": 50}, work=plan, talk=loads.talk(d.effect))
         load = Tolerant(d, self.options.seed, 5, steering=2, watching=3)
         seen = oracle.Seen(d, load, script)
         try:

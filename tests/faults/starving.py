@@ -22,6 +22,8 @@ HOW = {"once": ONCE, "from-then-on": FROM_THEN_ON}
 STARTING, SERVING, STOPPING = range(3)  # phases of the daemon, in which a place was first seen
 PROGRAMS = {"agentd": "daemon/agentd", "agentctl": "client/agentctl", "agentd-runner": "daemon/runner/agentd-runner",
             "agentd-tool": "daemon/runner/agentd-tool"}
+# Libraries of libraries, with which we have no dealings: what they lose when they begin without memory is theirs.
+STRANGERS = ("libcrypto.so", "libssl.so", "libgnutls.so", "libtasn1.so", "libp11-kit.so", "ld-linux")
 # What a sanitizer asks for itself: it ends on NULL.
 SANITIZER = re.compile(r"lib[aut]san\.")
 # Of ours: they end the process, whoever asks.
@@ -83,6 +85,8 @@ class Control:
         self.path, self.log = folder / "failmalloc", folder / "failmalloc.log"
         self.path.write_bytes(bytes(PLACES_AT + 16 * PLACES_MAX))
         self.log.touch()
+        self.suppressions = folder / "suppressions"
+        self.suppressions.write_text("".join(f"leak:{name}\n" for name in STRANGERS))
         self.file = open(self.path, "r+b")
         self.map = mmap.mmap(self.file.fileno(), 0)
         self.read = 0
@@ -92,7 +96,8 @@ class Control:
     def environment(self, env):
         """What a program needs to be starved; sanitizers insist on being first otherwise."""
         return dict(env, LD_PRELOAD=str(LIBRARY), FAILMALLOC=f"{self.path},{self.log}",
-                    ASAN_OPTIONS=env["ASAN_OPTIONS"] + ":verify_asan_link_order=0")
+                    ASAN_OPTIONS=env["ASAN_OPTIONS"] + ":verify_asan_link_order=0",
+                    LSAN_OPTIONS=env["LSAN_OPTIONS"] + f":suppressions={self.suppressions}")
 
     def program(self, name):
         self.map[0:32] = name.encode().ljust(32, b"\0")

@@ -5,7 +5,7 @@ import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 INCLUDE = re.compile(r'\s*#\s*include\s+(["<])([^">]+)[">]')
-LIBC_HEADERS = re.compile(r"(assert|ctype|errno|fcntl|float|inttypes|limits|locale|malloc|math|poll|pwd|signal|spawn|stdalign|"
+LIBC_HEADERS = re.compile(r"(assert|ctype|dlfcn|errno|fcntl|float|inttypes|limits|locale|malloc|math|poll|pwd|signal|spawn|stdalign|"
                           r"stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string|strings|termios|time|unistd|"
                           r"sys/[a-z]+|linux/[a-z]+)\.h$")
 
