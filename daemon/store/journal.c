@@ -342,9 +342,9 @@ void journal_stop(struct journal *j)
         backup_free(backup->work);
         backup->work = NULL;
     }
-    if (!j->broken.n && !j->copy)
+    if (!j->broken.n && !j->copy && !journal_short(j))
         journal_checkpoint(j, SQLITE_CHECKPOINT_TRUNCATE);
-    else /* in doubt: the next start reads what is there */
+    else /* in doubt, or on a full disk, where what the log has of room would be lost: the next start reads what is there */
         sqlite3_db_config(j->db.h, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     db_close(&j->db);
     buf_free(&j->broken);
