@@ -2,21 +2,29 @@
 #include "daemon/tools/arguments.h"
 #include "daemon/tools/tools.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 const struct tool tool_wait = {
     .name = "wait",
     .description =
         "Waits until the first of what you name comes true, for hours or days if need be, at no cost. New input from the user ends it "
-        "early.",
+        "early. A process or file may keep you waiting for ever: give seconds, too, unless that is what you want.",
     .parameters =
         "{\"type\":\"object\",\"properties\":{"
         "\"seconds\":{\"type\":\"number\",\"description\":\"At most so long.\"},"
         "\"until\":{\"type\":\"string\",\"description\":\"At most until this moment, in UTC: 2026-01-02T15:04:05Z.\"},"
         "\"session_id\":{\"type\":\"integer\",\"description\":\"Until this process of exec_command has ended.\"},"
-        "\"path\":{\"type\":\"string\",\"description\":\"Until this file or folder changes, appears or goes away; relative to the "
-        "workspace.\"}},\"additionalProperties\":false}",
+        "\"path\":{\"type\":\"string\",\"description\":\"Until this file changes, appears or goes away; what is there already must "
+        "change from now on. Of a folder: until one of its own entries appears or goes away. Relative to the workspace.\"}},"
+        "\"additionalProperties\":false}",
 };
+
+/* Each with what other harnesses call it. A `timeout` is in seconds here and in milliseconds there: it is not guessed. */
+#define SECONDS "seconds,duration"
+#define UNTIL "until,at"
+#define SESSION "session_id,session,run"
+#define PATHS "path,file,paths"
 
 struct list_of {
     struct arguments *a;
@@ -46,21 +54,32 @@ static int refuse(struct arguments *a, const char *sentence)
 }
 
 /* A number is in seconds, also as text; with a unit it says itself what it is. */
+static int read_seconds(const struct list_of *l, const json_t *v, double *ret)
+{
+    const char *text = json_string_value(v);
+    *ret = json_number_value(v);
+    if (json_is_number(v))
+        return 0;
+    char *end = NULL;
+    if (!text || (*ret = strtod(text, &end), end == text))
+        return refuse(l->a, "`seconds` must be a number");
+    if (!end[strspn(end, " ")])
+        return 0;
+    int64_t ms;
+    if (argument_number(l->a, SECONDS, &ms) != 1)
+        return -1;
+    *ret = (double)ms / 1000;
+    return 0;
+}
+
 static int take_seconds(struct list_of *l)
 {
-    const json_t *v = argument(l->a, "seconds,duration,timeout,time");
-    const char *text = json_string_value(v);
-    char *end = NULL;
-    double s = text ? strtod(text, &end) : json_number_value(v);
-    int64_t ms = 0;
+    const json_t *v = argument(l->a, SECONDS);
+    double s;
     if (!v)
         return 0;
-    if (text && *end && argument_number(l->a, "seconds,duration,timeout,time", &ms) != 1)
+    if (read_seconds(l, v, &s) < 0)
         return -1;
-    if (!text && !json_is_number(v))
-        return refuse(l->a, "`seconds` must be a number");
-    if (text && *end)
-        s = (double)ms / 1000;
     if (!(s >= 0 && s * 1000 <= (double)l->a->limits->wait_ms_max)) {
         buf_clear(l->a->error);
         buf_printf(l->a->error, "`seconds` must be a number from 0 to %lld", (long long)l->a->limits->wait_ms_max / 1000);
@@ -76,7 +95,7 @@ static int take_seconds(struct list_of *l)
 static int take_until(struct list_of *l)
 {
     struct str text = STR_NONE;
-    int got = argument_text(l->a, "until,at", &text);
+    int got = argument_text(l->a, UNTIL, &text);
     if (got <= 0)
         return got;
     int64_t wall_ms;
@@ -112,13 +131,22 @@ static int take_session(struct list_of *l, const json_t *v)
     return c ? 0 : -1;
 }
 
+/* What no file can be called would be waited for in vain. */
+static bool can_be(struct str path)
+{
+    size_t name = 0;
+    for (size_t i = 0; i < path.n && name <= NAME_MAX; i++)
+        name = path.p[i] == '/' ? 0 : name + 1;
+    return name <= NAME_MAX && path.n < PATH_MAX;
+}
+
 static int take_path(struct list_of *l, const json_t *v)
 {
     struct str path = str_n(json_string_value(v), json_string_length(v));
     if (!json_is_string(v) || path.n == 0 || memchr(path.p, 0, path.n))
         return refuse(l->a, "`path` must be the path of a file or folder");
     path = argument_path(l->a, path);
-    if ((int64_t)path.n > l->a->limits->wait_path_bytes_max)
+    if ((int64_t)path.n > l->a->limits->wait_path_bytes_max || !can_be(path))
         return refuse(l->a, "`path` is too long");
     struct condition *c = add(l, CONDITION_FILE);
     if (c)
@@ -141,12 +169,37 @@ static int take_each(struct list_of *l, const char *names, int (*take)(struct li
     return 0;
 }
 
+static bool named(const char *names, const char *name)
+{
+    size_t n = strlen(name);
+    for (; *names; names += strcspn(names, ",") + (names[strcspn(names, ",")] == ','))
+        if (strcspn(names, ",") == n && memcmp(names, name, n) == 0)
+            return true;
+    return false;
+}
+
+/* A bound that is not understood must not be left out: the wait would have none. */
+static int refuse_others(const struct arguments *a)
+{
+    const char *name;
+    json_t *v;
+    json_object_foreach((json_t *)a->root, name, v)
+    {
+        if (json_is_null(v) || named(SECONDS "," UNTIL "," SESSION "," PATHS, name))
+            continue;
+        buf_clear(a->error);
+        buf_printf(a->error, "`%.40s` is not known; name `seconds`, `until`, `session_id` or `path`", name);
+        return -1;
+    }
+    return 0;
+}
+
 int tool_wait_prepare(struct arguments *a)
 {
     struct list_of l = {.a = a};
     l.conditions = proto_arena_alloc(a->arena, (size_t)a->limits->wait_conditions_max * sizeof *l.conditions);
     /* What happens stands before what only bounds the wait: the first names it to people. */
-    if (take_each(&l, "session_id,session,run", take_session) < 0 || take_each(&l, "path,file,paths", take_path) < 0 ||
+    if (refuse_others(a) < 0 || take_each(&l, SESSION, take_session) < 0 || take_each(&l, PATHS, take_path) < 0 ||
         take_until(&l) < 0 || take_seconds(&l) < 0)
         return -1;
     if (l.n == 0)

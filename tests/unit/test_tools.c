@@ -318,7 +318,9 @@ static void test_wait_habits(void **state)
     (void)state;
     prepare("wait", "{\"seconds\":\"90\"}");
     assert_int_equal(spec.conditions[0].delay_ms, 90000);
-    prepare("wait", "{\"timeout\":\"2 min\"}");
+    prepare("wait", "{\"seconds\":\"90 \"}");
+    assert_int_equal(spec.conditions[0].delay_ms, 90000);
+    prepare("wait", "{\"duration\":\"2 min\",\"path\":null,\"timeout\":null}");
     assert_int_equal(spec.conditions[0].delay_ms, 120000);
     prepare("wait", "{\"seconds\":0}");
     assert_int_equal(spec.conditions[0].delay_ms, 0);
@@ -341,6 +343,10 @@ static void test_waits_that_cannot_be(void **state)
         {"{\"seconds\":1e99}", "from 0 to 2592000"},
         {"{\"seconds\":2592001}", "from 0 to 2592000"},
         {"{\"seconds\":\"soon\"}", "`seconds` must be a number"},
+        {"{\"seconds\":\"\"}", "`seconds` must be a number"},
+        {"{\"path\":\"a\",\"timeout_ms\":60000}", "`timeout_ms` is not known; name `seconds`"},
+        {"{\"path\":\"a\",\"timeout\":60000}", "`timeout` is not known; name `seconds`"},
+        {"{\"path\":\"a\",\"second\":1}", "`second` is not known"},
         {"{\"seconds\":true}", "`seconds` must be a number"},
         {"{\"until\":\"tomorrow\"}", "a moment in UTC like"},
         {"{\"until\":\"2026-01-02T15:04:05+\"}", "a moment in UTC like"},
@@ -368,6 +374,14 @@ static void test_waits_that_cannot_be(void **state)
     buf_puts(&long_path, "\"}");
     prepare("wait", buf_cstr(&long_path));
     refused("`path` is too long");
+    buf_clear(&long_path);
+    buf_printf(&long_path, "{\"path\":\"a/%0256d/b\"}", 0);
+    prepare("wait", buf_cstr(&long_path));
+    refused("`path` is too long");
+    buf_clear(&long_path);
+    buf_printf(&long_path, "{\"path\":\"a/%0255d/b\"}", 0);
+    prepare("wait", buf_cstr(&long_path));
+    assert_int_equal(spec.conditions_n, 1);
     buf_free(&long_path);
 }
 
