@@ -191,7 +191,7 @@ void decide_resume(const struct core *c, const struct task *t, const struct inpu
     }
     struct event_task_state *state;
     if (!waits && task_only_waits(t))
-        state = plan_waiting(p, t, STR("resumed"));
+        state = plan_waiting(p, t);
     else
         state = plan_state(p, t, t->phase == PHASE_IDLE ? TASK_STATE_QUEUED : core_goes_on(c, t), STR("resumed"));
     plan_by(in, &state->by, &state->has_by);

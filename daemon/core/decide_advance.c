@@ -85,7 +85,7 @@ static bool due(const struct clock_deadline *d, const struct clock_now *now)
 static void plan_go_on(const struct core *c, const struct task *t, struct plan *p)
 {
     if (task_only_waits(t))
-        plan_waiting(p, t, STR_NONE);
+        plan_waiting(p, t);
     else if (core_goes_on(c, t) == TASK_STATE_RUNNING)
         plan_state(p, t, TASK_STATE_RUNNING, STR("goes on"));
 }
@@ -122,7 +122,7 @@ void decide_advance(const struct core *c, const struct task *t, const struct inp
         return;
     case PHASE_TOOLS:
         if (t->state == TASK_STATE_RUNNING && task_only_waits(t))
-            plan_waiting(p, t, STR_NONE);
+            plan_waiting(p, t);
         return;
     case PHASE_REQUEST:
         return;

@@ -10,9 +10,12 @@ struct str wait_gate(const struct core *c, const struct task *t, const struct ca
         return plan_printf(p, "%" PRId64 " waits of this task are not over yet, which is the limit. Ask for several conditions in one.",
                            open);
     for (size_t i = 0; i < spec->conditions_n; i++) {
-        if (spec->conditions[i].kind == CONDITION_RUN && !task_run(t, spec->conditions[i].run))
-            return plan_printf(p, "There is no session %" PRId64 ". Sessions are numbered as exec_command returned them.",
-                               spec->conditions[i].run);
+        int64_t run = spec->conditions[i].run;
+        if (spec->conditions[i].kind != CONDITION_RUN || task_run(t, run))
+            continue;
+        if (run > 0 && run <= t->runs_n) /* forgotten: see forget_runs() */
+            return plan_printf(p, "Session %" PRId64 " ended long ago: there is nothing to wait for.", run);
+        return plan_printf(p, "There is no session %" PRId64 ". Sessions are numbered as exec_command returned them.", run);
     }
     return STR_NONE;
 }
@@ -115,11 +118,11 @@ static int64_t wait_until_ms(const struct wait *w)
     return until;
 }
 
-struct event_task_state *plan_waiting(struct plan *p, const struct task *t, struct str reason)
+struct event_task_state *plan_waiting(struct plan *p, const struct task *t)
 {
     const struct wait *w = LIST_ENTRY(t->waits.next, struct wait, node);
     struct str detail = text_conditions(p, w);
-    struct event_task_state *e = plan_state(p, t, TASK_STATE_WAITING, reason.p ? reason : detail);
+    struct event_task_state *e = plan_state(p, t, TASK_STATE_WAITING, detail);
     e->has_waiting = true;
     e->waiting = (struct proto_waiting){
         .for_ = waiting_for_of(w->conditions[0].kind), .until = wait_until_ms(w), .detail = detail};

@@ -83,7 +83,7 @@ bool plan_wait_over(struct plan *p, const struct core *core, const struct task *
 /* Ends all of them, for a reason that is none of their conditions. */
 void plan_waits_end(struct plan *p, const struct task *t, struct str reason, struct str answer);
 /* The task waits from now on: says for what, and until when. */
-struct event_task_state *plan_waiting(struct plan *p, const struct task *t, struct str reason);
+struct event_task_state *plan_waiting(struct plan *p, const struct task *t);
 void plan_turn_end(struct plan *p, const struct task *t, enum turn_outcome outcome, struct str text);
 
 /* ---- text.c: sentences for the model ---- */

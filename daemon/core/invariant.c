@@ -66,6 +66,38 @@ static const char *check_links(const struct task *t)
     return NULL;
 }
 
+/* What ends a wait has ended it: only a moment and a file are waited for while the state stays as it is. */
+static const char *check_condition(const struct task *t, const struct condition *c)
+{
+    const struct run *r = c->kind == CONDITION_RUN ? task_run(t, c->run) : NULL;
+    if (r && r->ended)
+        return "a wait ends with its run";
+    if (c->kind == CONDITION_ANSWER && t->steers_pending > 0)
+        return "an answer ends its wait";
+    return NULL;
+}
+
+static bool says_condition(const struct task *t)
+{
+    return t->state == TASK_STATE_WAITING && t->waiting_for != WAITING_FOR_INPUT && t->waiting_for != WAITING_FOR_OUTAGE &&
+           t->waiting_for != WAITING_FOR_CREDENTIALS;
+}
+
+static const char *check_waiting(const struct task *t)
+{
+    bool only = t->phase == PHASE_TOOLS && task_only_waits(t);
+    if (only && t->state != TASK_STATE_WAITING && t->state != TASK_STATE_PAUSED)
+        return "a task with nothing but waits says that it waits";
+    if (t->phase == PHASE_TOOLS && !only && t->state == TASK_STATE_WAITING)
+        return "a task that says that it waits has no process to wait for";
+    bool waits = !list_empty((struct list *)&t->waits);
+    if (says_condition(t) && !waits)
+        return "a task that says what it waits for has a wait";
+    if (waits && task_steers_due(t) > 0)
+        return "input ends a wait";
+    return NULL;
+}
+
 static const char *check_waits(const struct task *t)
 {
     int64_t calls = 0;
@@ -81,14 +113,14 @@ static const char *check_waits(const struct task *t)
         if (w->conditions_n == 0)
             return "a wait has a condition";
         for (size_t i = 0; i < w->conditions_n; i++) {
-            const struct run *r = w->conditions[i].kind == CONDITION_RUN ? task_run(t, w->conditions[i].run) : NULL;
-            if (r && r->ended)
-                return "a wait ends with its run";
+            const char *broken = check_condition(t, &w->conditions[i]);
+            if (broken)
+                return broken;
         }
     }
     if (calls != list_length(&t->waits))
         return "a call that waits has one wait";
-    return NULL;
+    return check_waiting(t);
 }
 
 const char *core_invariant(const struct core *c, const struct task *t)

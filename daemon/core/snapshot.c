@@ -373,7 +373,7 @@ static int unpack_wait(struct str in, struct task *t)
         if (pack_is(&f, "condition") && unpack_condition(f.bytes, w) < 0)
             return -1;
     }
-    return more;
+    return w->conditions_n > 0 ? more : -1;
 }
 
 static int unpack_group(const struct pack_field *f, struct task *t)

@@ -64,7 +64,8 @@ static int64_t condition_wake(const struct condition *c, const struct clock_now 
         return clock_deadline_left(&c->at, now);
     if (now->wall_ms >= c->wall_ms)
         return 0;
-    return c->wall_ms - now->wall_ms < CLOCK_LOOK_MS ? c->wall_ms - now->wall_ms : CLOCK_LOOK_MS;
+    int64_t left = c->wall_ms - now->wall_ms, look = CLOCK_LOOK_MS - now->boot_ms % CLOCK_LOOK_MS; /* all at one moment */
+    return left < look ? left : look;
 }
 
 int64_t waits_wake(const struct task *t, const struct clock_now *now)

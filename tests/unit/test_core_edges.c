@@ -317,6 +317,45 @@ static void test_wrong_waits_are_found(void **state)
     assert_null(core_invariant(box.core, task()));
 }
 
+static void test_a_wait_that_should_be_over_is_found(void **state)
+{
+    (void)state;
+    create();
+    struct condition answer = {.kind = CONDITION_ANSWER};
+    struct call_spec call = {.wire_id = STR("w"), .tool = STR("wait"), .arguments = STR("{}"), .sort = CALL_SORT_WAIT,
+                             .conditions = &answer, .conditions_n = 1};
+    respond(&call, 1);
+    assert_null(core_invariant(box.core, task()));
+    struct steer late = {.n = 9, .delivery = DELIVERY_NEXT};
+    list_append(&mine()->steers, &late.node);
+    mine()->steers_pending++;
+    broken("an answer ends its wait");
+    LIST_ENTRY(task()->waits.next, struct wait, node)->conditions->kind = CONDITION_TIME;
+    broken("input ends a wait");
+    list_remove(&late.node);
+    mine()->steers_pending--;
+    mine()->state = TASK_STATE_RUNNING;
+    broken("a task with nothing but waits says that it waits");
+    mine()->state = TASK_STATE_WAITING;
+    assert_null(core_invariant(box.core, task()));
+}
+
+static void test_a_wait_that_is_only_said_is_found(void **state)
+{
+    (void)state;
+    create();
+    mine()->state = TASK_STATE_WAITING;
+    mine()->waiting_for = WAITING_FOR_FILE;
+    broken("a task that says what it waits for has a wait");
+    mine()->state = TASK_STATE_RUNNING;
+    struct call_spec call = shell("sleep 9", 100000);
+    respond(&call, 1);
+    mine()->state = TASK_STATE_WAITING;
+    broken("a task that says that it waits has no process to wait for");
+    mine()->state = TASK_STATE_RUNNING;
+    assert_null(core_invariant(box.core, task()));
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, open_box, close_box)
@@ -337,6 +376,8 @@ int main(void)
         T(test_wrong_links_are_found),
         T(test_a_task_that_nobody_finds_is_found),
         T(test_wrong_waits_are_found),
+        T(test_a_wait_that_should_be_over_is_found),
+        T(test_a_wait_that_is_only_said_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

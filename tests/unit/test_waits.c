@@ -151,7 +151,7 @@ static void test_the_wall_clock(void **state)
     (void)state;
     begin_one((struct condition){.kind = CONDITION_CLOCK, .wall_ms = box.now.wall_ms + DAY_MS});
     assert_true(said(&box.events, "\"waiting\":{\"for\":\"timer\",\"until\":\"2023-11-15T22:13:20.000Z\""));
-    assert_int_equal(box.wake_ms, 60000);
+    assert_int_equal(box.wake_ms, 59000); /* a full minute: all that wait for the clock are looked at together */
     pass(60000);
     box.now.wall_ms -= YEARS_MS; /* somebody sets it: so it says that there is time yet */
     pass(2 * DAY_MS);
@@ -225,6 +225,25 @@ static void test_a_run_that_is_over_is_not_waited_for(void **state)
     begin_one((struct condition){.kind = CONDITION_RUN, .run = 1});
     assert_woke("run r1", "session 1 has ended");
     assert_false(said(&box.events, "\"to\":\"waiting\""));
+}
+
+static void test_a_run_that_ended_long_ago(void **state)
+{
+    (void)state;
+    create();
+    for (int i = 1; i <= 34; i++) {
+        struct call_spec call = shell("true", 1000);
+        respond(&call, 1);
+        end_run(i, &good_exit);
+        feed(&(struct input){.kind = INPUT_RUN_GONE, .run_gone.run = i});
+    }
+    commit();
+    forget();
+    begin_one((struct condition){.kind = CONDITION_RUN, .run = 1});
+    assert_true(said(&box.context, "Session 1 ended long ago: there is nothing to wait for."));
+    begin_one((struct condition){.kind = CONDITION_RUN, .run = 35});
+    assert_true(said(&box.context, "There is no session 35."));
+    assert_int_equal(times(&box.events, "wait.started"), 0);
 }
 
 static const struct condition a_file = {.kind = CONDITION_FILE,
@@ -317,7 +336,8 @@ static void test_pause_and_resume_leave_it(void **state)
     forget();
     assert_int_equal(change(INPUT_RESUME), RPC_OK);
     assert_true(waits());
-    assert_true(said(&box.events, "\"reason\":\"resumed\",\"waiting\":{\"for\":\"timer\""));
+    assert_true(said(&box.events, "\"from\":\"paused\",\"to\":\"waiting\",\"reason\":\"60.0 s\",\"waiting\":{\"for\":\"timer\""));
+    assert_string_equal(task()->activity, "waits: 60.0 s");
     assert_true(said(&box.events, "\"by\":{\"client\":\"test\""));
     pass(40000);
     assert_woke("time 60.0 s", "have passed");
@@ -427,6 +447,9 @@ static void test_snapshots(void **state)
     assert_int_equal(task_wait(t, 1)->conditions_n, 2);
     assert_null(task_wait(t, 2));
     task_free(t);
+    while ((kind = memmem(with.p, with.n, "condition", 9)))
+        memcpy(kind, "Condition", 9); /* as if it had none */
+    assert_null(task_from_snapshot(buf_view(&with)));
     for (size_t n = 1; n < with.n; n++) { /* damaged anywhere: refused or a task, and no harm */
         t = task_from_snapshot(str_n(with.p, n));
         if (t)
@@ -648,6 +671,7 @@ int main(void)
         T(test_the_end_of_a_run),
         T(test_a_run_that_a_reboot_ended),
         T(test_a_run_that_is_over_is_not_waited_for),
+        T(test_a_run_that_ended_long_ago),
         T(test_a_file),
         T(test_a_change_of_something_else),
         T(test_an_answer),
