@@ -12,7 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FAILURES_NAME "agentd.failures"
+#define FAILURES_NAME "agentd.failures" /* in the state folder; beside the socket it has the socket's name in front */
+#define FAILURES_ENDING ".failures"
 #define FAILURES_BYTES_MAX 65536 /* of a file; a longer one begins anew */
 
 static int64_t clock_of(clockid_t id)
@@ -35,6 +36,7 @@ static void take_end(struct reading *r, int64_t boot_ms, int64_t wall_ms, const 
     r->f->n += age_ms <= FAILURES_WINDOW_MS;
     if (age_ms > FAILURES_TOLD_MS || boot_ms < r->last_ms)
         return;
+    r->f->again = r->f->tried && age_ms <= FAILURES_WINDOW_MS && boot_ms - r->last_ms <= FAILURES_WINDOW_MS;
     r->f->told_ms = wall_ms;
     snprintf(r->f->reason, sizeof r->f->reason, "%s", reason);
 }
@@ -58,14 +60,21 @@ static void take_line(struct reading *r, const char *line)
     r->last_ms = boot_ms > r->last_ms ? boot_ms : r->last_ms;
 }
 
+/* The folder of the socket may be anybody's. */
+static bool is_ours(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid();
+}
+
 static void read_file(struct reading *r, const char *path)
 {
     int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0)
         return;
     CLEANUP(buf_free) struct buf text = {0};
-    ssize_t n;
-    while (text.n < 2 * FAILURES_BYTES_MAX && (n = read(fd, buf_reserve(&text, 4096), 4096)) > 0)
+    ssize_t n = is_ours(fd) ? 1 : 0;
+    while (n > 0 && text.n < 2 * FAILURES_BYTES_MAX && (n = read(fd, buf_reserve(&text, 4096), 4096)) > 0)
         text.n += (size_t)n;
     close(fd);
     char *rest = NULL;
@@ -74,21 +83,12 @@ static void read_file(struct reading *r, const char *path)
         take_line(r, line);
 }
 
-static void put_path(struct buf *b, const char *folder, size_t n)
-{
-    buf_put(b, folder, n);
-    buf_puts(b, "/" FAILURES_NAME);
-}
-
 void failures_open(struct failures *f, const char *socket_path, const char *state_dir, const char *boot_id)
 {
     *f = (struct failures){0};
     snprintf(f->boot_id, sizeof f->boot_id, "%s", boot_id);
-    const char *slash = strrchr(socket_path, '/');
-    put_path(&f->paths[0], socket_path, slash ? (size_t)(slash - socket_path) : 0);
-    put_path(&f->paths[1], state_dir, strlen(state_dir));
-    if (str_eq(buf_view(&f->paths[0]), buf_view(&f->paths[1])))
-        buf_clear(&f->paths[1]);
+    buf_printf(&f->paths[0], "%s" FAILURES_ENDING, socket_path);
+    buf_printf(&f->paths[1], "%s/" FAILURES_NAME, state_dir);
     struct reading r = {.f = f, .now_ms = clock_of(CLOCK_BOOTTIME), .last_ms = -1};
     for (int i = 0; i < 2; i++)
         if (f->paths[i].n)
@@ -104,7 +104,7 @@ void failures_close(struct failures *f)
 bool failures_read_only(const struct failures *f)
 {
     const char *counted = getenv(LIFECYCLE_IO_EXITS_ENV);
-    return (f->n >= FAILURES_MAX && !f->tried) || (counted && atoi(counted) >= FAILURES_MAX);
+    return ((f->n >= FAILURES_MAX || f->again) && !f->tried) || (counted && atoi(counted) >= FAILURES_MAX);
 }
 
 /* ---- writing ---- */
@@ -116,7 +116,7 @@ static bool write_line(const char *path, struct str line)
     if (fd < 0)
         return false;
     bool long_enough = fstat(fd, &st) == 0 && st.st_size > FAILURES_BYTES_MAX;
-    bool wrote = (!long_enough || ftruncate(fd, 0) == 0) && write(fd, line.p, line.n) == (ssize_t)line.n;
+    bool wrote = is_ours(fd) && (!long_enough || ftruncate(fd, 0) == 0) && write(fd, line.p, line.n) == (ssize_t)line.n;
     close(fd);
     return wrote;
 }

@@ -6,10 +6,10 @@
  * of them within FAILURES_WINDOW_MS the next daemon does not open the journal any more: it serves what can be read, from a copy (see
  * read_only.h), until it tries again.
  *
- * Where it is noted: the state folder may be on the very disk that fails, so first in the folder of the socket, which is memory where there
- * is an $XDG_RUNTIME_DIR, and only where that cannot be written in the state folder. Should neither be possible, agentd-supervise has
- * counted too, and says so in LIFECYCLE_IO_EXITS_ENV; it forgets when a daemon ends in another way. With systemd the file is all there
- * is. Nothing is synced: another boot begins anew.
+ * Where it is noted: the state folder may be on the very disk that fails, so first beside the socket (SOCKET.failures), which is memory
+ * where there is an $XDG_RUNTIME_DIR, and only where that cannot be written in the state folder (agentd.failures). Should neither be
+ * possible, agentd-supervise has counted too, and says so in LIFECYCLE_IO_EXITS_ENV; it forgets when a daemon ends in another way. With
+ * systemd the file is all there is. Nothing is synced: another boot begins anew.
  *
  * A file is lines: "end" or "try", boot id, CLOCK_BOOTTIME and wall time in ms, and for an end the reason. "try" is the last word of a
  * daemon that was read-only: whoever starts next opens the journal, however often that has failed; if it fails again there is one more
@@ -27,12 +27,13 @@
 #define FAILURES_REASON_MAX 512
 
 struct failures {
-    struct buf paths[2]; /* in the order in which they are written; the second may be empty */
+    struct buf paths[2]; /* in the order in which they are written */
     char boot_id[CLOCK_BOOT_ID_SIZE];
 
     /* As found, of this boot: */
     int n;           /* ends within the window */
     bool tried;      /* the last word is "try" */
+    bool again;      /* the last word is "end", soon after a "try", and not long ago */
     int64_t told_ms; /* wall time of the last end; 0: none that is worth telling */
     char reason[FAILURES_REASON_MAX];
 };

@@ -79,14 +79,13 @@ static int check_mode(int fd, const char *path, mode_t mode, struct buf *error)
     return 0;
 }
 
-static int open_folder(const char *path, int *ret_fd, struct buf *error)
+static int open_folder(const char *path, int *ret_fd, int *ret_disk_error, struct buf *error)
 {
     struct stat st;
     if (folders_make(path) < 0)
         return refuse_errno(path, "it cannot be made", error);
     /* Also if it was there: whoever made it may have died before its name was synced. */
-    if (folders_sync_above(path) < 0)
-        return refuse_errno(path, "the folder that holds it cannot be synced", error);
+    *ret_disk_error = folders_sync_above(path) < 0 ? errno : 0;
     if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode))
         return refuse(path, "is a symbolic link; name the folder that it points to", error);
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -262,7 +261,7 @@ int lifecycle_begin(const char *state_dir, struct lifecycle *ret, struct buf *er
     hide_memory();
     int rc = read_boot_id(l.boot_id, error);
     if (!rc)
-        rc = open_folder(state_dir, &l.state_fd, error);
+        rc = open_folder(state_dir, &l.state_fd, &l.disk_error, error);
     if (!rc)
         rc = take_lock(l.state_fd, state_dir, &l.lock_fd, &l.read_only, error);
     if (!rc)

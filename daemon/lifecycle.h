@@ -41,6 +41,7 @@ struct lifecycle {
     int lock_fd;
     bool was_stopped; /* the last daemon was stopped by `daemon stop` */
     bool read_only;   /* the file system of the state folder cannot be written; it has a lock all the same */
+    int disk_error;   /* an errno: the folder's name may not last, so nothing may rest on it. 0: it does */
     char boot_id[CLOCK_BOOT_ID_SIZE];
     /* What the daemon changed for itself and tools get back (see runs_config). */
     int64_t tool_files_max; /* RLIMIT_NOFILE (soft) as it was before */
@@ -49,8 +50,8 @@ struct lifecycle {
 
 /* Does it all, in this order: umask 077, SIGPIPE ignored, boot id read, state folder made (0700) and checked,
  * its lock taken, the mark of the last stop removed, the limit on descriptors raised. 0 and the struct, or a
- * lifecycle_exit (STATE, LOCKED, or IO) and a sentence. A lock whose owner is only just ending or beginning is
- * waited for, at most LIFECYCLE_LOCK_WAIT_MS. */
+ * lifecycle_exit (STATE, LOCKED, or IO) and a sentence. What a disk refuses that one can do without is only
+ * told: `disk_error`. A lock whose owner is only just ending or beginning is waited for, at most LIFECYCLE_LOCK_WAIT_MS. */
 #define LIFECYCLE_LOCK_WAIT_MS 5000
 int lifecycle_begin(const char *state_dir, struct lifecycle *ret, struct buf *error);
 

@@ -177,6 +177,10 @@ static int fail_io(struct daemon *d, struct buf *error)
 
 static int open_journal(struct daemon *d, struct parts *p)
 {
+    if (p->lifecycle.disk_error) {
+        buf_printf(&p->error, "the folder that holds the state folder cannot be synced: %s", strerror(p->lifecycle.disk_error));
+        return fail_io(d, &p->error);
+    }
     int r = store_open(d->state_dir, d->loop, &d->store, &p->error);
     if (r == STORE_E_FULL && store_give_room(d->state_dir))
         r = store_open(d->state_dir, d->loop, &d->store, &p->error);
@@ -205,20 +209,27 @@ static int open_store(struct daemon *d, struct parts *p)
     return fail(r, "", &p->error);
 }
 
-static int build(struct daemon *d, struct parts *p)
+/* Its name is to last: what says what became of a patch is below it. */
+static int make_runs_dir(struct daemon *d, struct parts *p)
 {
-    int r = open_store(d, p);
-    if (r != 0)
-        return r;
-    buf_printf(&p->runs_dir, "%s/runs", d->state_dir);
-    if (!d->read_only && mkdir(buf_cstr(&p->runs_dir), 0700) < 0 && access(buf_cstr(&p->runs_dir), W_OK) < 0) {
+    if (mkdir(buf_cstr(&p->runs_dir), 0700) < 0 && access(buf_cstr(&p->runs_dir), W_OK) < 0) {
         buf_printf(&p->error, "%s cannot be made or written", buf_cstr(&p->runs_dir));
         return fail(LIFECYCLE_EXIT_STATE, "", &p->error);
     }
-    if (!d->read_only && fsync(p->lifecycle.state_fd) < 0) { /* its name is to last: what says what became of a patch is below it */
-        buf_printf(&p->error, "the state folder cannot be synced: %s", strerror(errno));
-        return fail_io(d, &p->error);
-    }
+    if (fsync(p->lifecycle.state_fd) == 0)
+        return 0;
+    buf_printf(&p->error, "the state folder cannot be synced: %s", strerror(errno));
+    return fail_io(d, &p->error);
+}
+
+static int build(struct daemon *d, struct parts *p)
+{
+    int r = open_store(d, p);
+    buf_printf(&p->runs_dir, "%s/runs", d->state_dir);
+    if (r == 0 && !d->read_only)
+        r = make_runs_dir(d, p);
+    if (r != 0)
+        return r;
     find_program("agentd-runner", &p->runner);
     find_program("agentd-tool", &p->tool);
     d->runner_path = buf_cstr(&p->runner);

@@ -53,6 +53,7 @@ struct supervisor {
     int64_t backoff_ms;
     int restarts; /* in a row, each asked for after a short life */
     int64_t io_exits_ms[IO_EXITS_MAX]; /* when daemons ended with LIFECYCLE_EXIT_IO, since one ended in another way; 0: none */
+    bool logs;    /* our words, and the daemon's, reach the log */
     bool ending;  /* we were told to end */
     bool old_mark; /* the mark of a stop is that of one before our time */
     pid_t child;
@@ -125,6 +126,19 @@ static int open_log_file(const char *log)
     return open(log, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0600);
 }
 
+/* The daemon may know what to do with such a disk, and nobody would if it were not started. */
+static bool is_of_the_disk(int error)
+{
+    return error == EROFS || error == EIO || error == ENOSPC || error == EDQUOT;
+}
+
+static void refuse_log(const char *path)
+{
+    if (!is_of_the_disk(errno))
+        fail(LIFECYCLE_EXIT_STATE, path, strerror(errno));
+    dprintf(STDERR_FILENO, "agentd-supervise: %s: %s; what agentd says is lost as long as that is so\n", path, strerror(errno));
+}
+
 /* While there is a caller to tell. */
 static void check_log(const char *log)
 {
@@ -133,13 +147,14 @@ static void check_log(const char *log)
     if (slash && slash > folder) {
         *slash = 0;
         if (folders_make(folder) < 0)
-            fail(LIFECYCLE_EXIT_STATE, folder, strerror(errno));
+            refuse_log(folder);
     }
     free(folder);
     int fd = open_log_file(log);
     if (fd < 0)
-        fail(LIFECYCLE_EXIT_STATE, log, strerror(errno));
-    close(fd);
+        refuse_log(log);
+    else
+        close(fd);
 }
 
 static void rotate_log(const char *log)
@@ -342,9 +357,12 @@ static _Noreturn void become_daemon(const struct supervisor *s)
 
 static int start(struct supervisor *s)
 {
-    if (open_log(s->log) < 0)
-        log_warn("agentd-supervise: %s cannot be opened (%s); its old one is used further", s->log,
-                 strerror(errno));
+    if (open_log(s->log) == 0)
+        s->logs = true;
+    else if (s->logs)
+        log_warn("agentd-supervise: %s cannot be opened (%s); its old one is used further", s->log, strerror(errno));
+    else
+        open_log(NULL);
     s->started_ms = now_ms();
     s->child = fork();
     if (s->child == 0)

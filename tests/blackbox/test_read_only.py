@@ -6,7 +6,7 @@ import subprocess
 import sys
 import unittest
 
-from lib import AGENTD, BUILD, ROOT, Case, Client, Closed, RpcError, poll, sh
+from lib import AGENTCTL, AGENTD, BUILD, ROOT, Case, Client, Closed, RpcError, poll, sh
 
 sys.path.insert(0, str(ROOT / "tests" / "faults"))
 import oplog  # noqa: E402
@@ -182,14 +182,18 @@ class Interposed(Case):
     allowed_errors = [r"the journal cannot be written", r"the tasks cannot be read", r"cannot ", r"Input/output error"]
 
     def test_a_disk_that_does_not_sync_any_more(self):
-        """The system calls fail, first the sync of the log, then all that changes a file; the copy is elsewhere."""
+        """The system calls fail, first the sync of the log, then all that changes a file, in the folder that holds the state folder, too;
+        the copy is elsewhere."""
         self.m = self.model([{"say": "ok"}] * 30, by_turn=True)
         p = self.place()
         p.write_config(self.m.base_url)
-        p.state_dir.mkdir(mode=0o700)
+        disk = p.dir / "disk"
+        disk.mkdir()
+        p.state_dir = disk / "state"
+        p.env["AGENTD_STATE_DIR"] = str(p.state_dir)
         log = oplog.Log(p.dir / "operations")
         self.addCleanup(log.close)
-        p.env.update(oplog.environment(BUILD, log, p.state_dir, fail="agentd sync *-wal 12 5 on"))
+        p.env.update(oplog.environment(BUILD, log, disk, fail="agentd sync *-wal 12 5 on"))
         p.env["ASAN_OPTIONS"] += ":verify_asan_link_order=0"
         self.addCleanup(lambda: p.ctl("daemon", "stop"))
         p.ctl("daemon", "start", check=0)
@@ -247,6 +251,21 @@ class Mounted(Case):
         with self.assertRaises(RpcError) as refused:
             c.call("task/steer", task=task, text="x")
         self.assertEqual(READ_ONLY, refused.exception.code)
+
+    def test_it_is_started_there_though_its_log_cannot_be_written(self):
+        m = self.model([{"say": "ok"}])
+        p = self.place()
+        p.write_config(m.base_url)
+        p.state_dir.mkdir(mode=0o700)
+        script = (f'mount -t tmpfs -o size=64m,mode=700 none {p.state_dir} || exit 99; ctl={AGENTCTL}; '
+                  f'$ctl run x && $ctl daemon stop && for i in $(seq 600); do mount -o remount,ro {p.state_dir} && break; sleep 0.1; done && '
+                  '$ctl daemon start && $ctl status && $ctl wait @last; code=$?; $ctl daemon stop; exit $code')
+        done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, env=p.env, cwd=p.workspace, text=True, timeout=120,
+                              stdin=subprocess.DEVNULL)
+        if done.returncode == 99 or "unshare:" in done.stderr:
+            self.skipTest("no right to mount a file system here")
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertIn("mounted read-only", done.stderr)
 
 
 if __name__ == "__main__":

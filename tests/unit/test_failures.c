@@ -54,7 +54,7 @@ static void again(const char *boot)
 static bool there(const char *folder)
 {
     char path[160];
-    snprintf(path, sizeof path, "%s/agentd.failures", folder);
+    snprintf(path, sizeof path, "%s/%s", folder, folder == box.run ? "agentd.sock.failures" : "agentd.failures");
     return access(path, F_OK) == 0;
 }
 
@@ -63,7 +63,7 @@ static void put_line(const char *word, int64_t age_ms, const char *reason)
     struct timespec ts;
     char path[160];
     clock_gettime(CLOCK_BOOTTIME, &ts);
-    snprintf(path, sizeof path, "%s/agentd.failures", box.run);
+    snprintf(path, sizeof path, "%s/agentd.sock.failures", box.run);
     FILE *f = fopen(path, "ae");
     assert_non_null(f);
     fprintf(f, "%s %s %lld %d%s%s\n", word, BOOT, (long long)((int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000 - age_ms), 5, *reason ? " " : "",
@@ -103,6 +103,50 @@ static void test_a_try_is_one_try(void **state)
     again(BOOT);
     assert_true(failures_read_only(&box.f));
     assert_int_equal(box.f.n, FAILURES_MAX + 1);
+}
+
+static void test_what_fails_again_after_a_try_is_enough(void **state)
+{
+    (void)state;
+    put_line("try", 2000, ""); /* those before it are so old that they do not count */
+    failures_note_end(&box.f, "y");
+    again(BOOT);
+    assert_int_equal(box.f.n, 1);
+    assert_true(failures_read_only(&box.f));
+    usleep(2000);
+    failures_note_try(&box.f);
+    again(BOOT);
+    assert_false(failures_read_only(&box.f));
+}
+
+static void test_each_daemon_has_its_own(void **state)
+{
+    (void)state;
+    char socket[128], other[96];
+    snprintf(socket, sizeof socket, "%s/other.sock", box.run);
+    snprintf(other, sizeof other, "%s/other", box.dir);
+    for (int i = 0; i < FAILURES_MAX; i++)
+        failures_note_end(&box.f, "x");
+    failures_close(&box.f);
+    failures_open(&box.f, socket, other, BOOT);
+    assert_int_equal(box.f.n, 0);
+    assert_int_equal(box.f.told_ms, 0);
+}
+
+static void test_nobody_else_says_so(void **state)
+{
+    (void)state;
+    char path[160];
+    if (geteuid() != 0)
+        skip();
+    for (int i = 0; i < FAILURES_MAX; i++)
+        put_line("end", 0, "planted");
+    snprintf(path, sizeof path, "%s/agentd.sock.failures", box.run);
+    assert_int_equal(chown(path, 1, 1), 0);
+    again(BOOT);
+    assert_int_equal(box.f.n, 0);
+    failures_note_end(&box.f, "ours");
+    assert_true(there(box.state));
 }
 
 static void test_old_ones_are_told_and_not_counted(void **state)
@@ -159,7 +203,7 @@ static void test_it_stays_small(void **state)
     reason[sizeof reason - 1] = 0;
     for (int i = 0; i < 400; i++)
         failures_note_end(&box.f, reason);
-    snprintf(path, sizeof path, "%s/agentd.failures", box.run);
+    snprintf(path, sizeof path, "%s/agentd.sock.failures", box.run);
     assert_int_equal(stat(path, &st), 0);
     assert_true(st.st_size < 70000);
     again(BOOT);
@@ -173,6 +217,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_three_make_it_read_only),
+        TEST(test_what_fails_again_after_a_try_is_enough),
+        TEST(test_each_daemon_has_its_own),
+        TEST(test_nobody_else_says_so),
         TEST(test_a_try_is_one_try),
         TEST(test_old_ones_are_told_and_not_counted),
         TEST(test_the_other_place),
