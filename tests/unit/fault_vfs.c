@@ -77,7 +77,8 @@ static int fault_close(sqlite3_file *file)
 
 static int fault_read(sqlite3_file *file, void *p, int n, sqlite3_int64 at)
 {
-    return real_of(file)->pMethods->xRead(real_of(file), p, n, at);
+    int code = fault_due(FAULT_READ);
+    return code ? code : real_of(file)->pMethods->xRead(real_of(file), p, n, at);
 }
 
 /* A failing write may have written a part. */

@@ -4,8 +4,8 @@
 #include <stdbool.h>
 
 /* Of any file; the next two of the database itself only, which is written by checkpoints; the last: the index of the log grows beyond its
- * first region, and errno is ENOSPC. */
-enum fault_call { FAULT_WRITE, FAULT_SYNC, FAULT_CHECKPOINT_WRITE, FAULT_CHECKPOINT_SYNC, FAULT_INDEX };
+ * first region, and errno is ENOSPC. FAULT_READ: of any file. */
+enum fault_call { FAULT_WRITE, FAULT_SYNC, FAULT_CHECKPOINT_WRITE, FAULT_CHECKPOINT_SYNC, FAULT_INDEX, FAULT_READ };
 
 /* Once per process. */
 void fault_vfs_install(void);

@@ -204,6 +204,87 @@ void a_failing_disk_is_never_taken_for_success(void **state)
 }
 
 /* The same process never tries again: a page that could not be synced may count as clean by then. */
+static int count_task_cb(void *arg, const struct store_task *row)
+{
+    (void)row;
+    ++*(int *)arg;
+    return 0;
+}
+
+static int count_event_cb(void *arg, const struct store_event *event)
+{
+    (void)event;
+    ++*(int *)arg;
+    return 0;
+}
+
+/* The `which`th way to read what three numbered batches left: -1 if there are no more, else its status; what it found is whole. */
+static int read_in_a_way(struct store *s, int which)
+{
+    CLEANUP(buf_free) struct buf b = {0}, other = {0};
+    char id[32] = "";
+    int n = 0, status;
+    int64_t pos;
+    switch (which) {
+    case 0:
+        pos = store_pos_last(s);
+        assert_true(pos == 3 * EVENTS_PER_BATCH || pos < 0);
+        return pos < 0 ? (int)-pos : 0;
+    case 1:
+        status = store_tasks_live(s, count_task_cb, &n);
+        break;
+    case 2:
+        status = store_tasks_page(s, STR_NONE, 0, 10, count_task_cb, &n);
+        break;
+    case 3:
+        status = store_task_load(s, A, count_task_cb, &n);
+        break;
+    case 4:
+        status = store_task_resolve(s, STR(A), id);
+        n = strcmp(id, A) == 0;
+        break;
+    case 5:
+        status = store_events_after(s, A, 3 * EVENTS_PER_BATCH - 1, 10, 1 << 20, count_event_cb, &n);
+        break;
+    case 6:
+        status = store_events_before(s, A, 2, 10, 1 << 20, count_event_cb, &n);
+        break;
+    case 7:
+        status = store_journal_after(s, 3 * EVENTS_PER_BATCH - 1, 10, 1 << 20, count_event_cb, &n);
+        break;
+    case 8:
+        status = store_context_read(s, A, 1, &b);
+        n = b.n > 0;
+        break;
+    default:
+        return -1;
+    }
+    if (status == 0)
+        assert_int_equal(n, 1);
+    return status;
+}
+
+/* Whatever is asked for is there, or it is said that it could not be read: never that there is nothing. */
+void a_disk_that_cannot_be_read_is_not_taken_for_empty(void **state)
+{
+    (void)state;
+    struct box b;
+    box_numbered(&b, 3);
+    for (int way = 0; read_in_a_way(b.store, way) >= 0; way++) {
+        bool fired = true;
+        for (long nth = 1; fired; nth++) {
+            box_close(&b); /* what was read before is forgotten */
+            assert_int_equal(box_open(&b), 0);
+            fault_vfs_arm(FAULT_READ, nth, SQLITE_IOERR_READ, true);
+            int status = read_in_a_way(b.store, way);
+            fired = fault_vfs_disarm();
+            assert_true(status == 0 || (fired && status == STORE_E_IO));
+            assert_int_equal(read_in_a_way(b.store, way), 0); /* it can be read again */
+        }
+    }
+    box_free(&b);
+}
+
 void a_failed_journal_stays_failed(void **state)
 {
     (void)state;

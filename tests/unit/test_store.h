@@ -82,6 +82,7 @@ int64_t count_events(struct store *s, const char *id);
     X(a_full_disk_loses_nothing)                                                                             \
     X(an_index_that_cannot_grow_is_a_full_disk)                                                              \
     X(a_failing_disk_is_never_taken_for_success)                                                             \
+    X(a_disk_that_cannot_be_read_is_not_taken_for_empty)                                                     \
     X(a_failed_journal_stays_failed)                                                                         \
     X(a_checkpoint_that_fails_loses_nothing)                                                                 \
     X(a_small_disk_fills_and_empties)                                                                        \
