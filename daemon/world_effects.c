@@ -338,8 +338,9 @@ static void start_effect(struct daemon *d, const char *task, const struct effect
     const struct task *t = core_task(d->core, task);
     if (!t)
         return;
-    /* What would only be cut again is left to the next start. So the end waits for what is under way, and not for ever. */
-    if (d->stopping && (effect->kind == EFFECT_MODEL || effect->kind == EFFECT_RUN))
+    /* What would only be cut again is left to the next start. So the end waits for what is under way, and not for ever.
+     * Input too: its run may not be followed any more, or not yet, and would be taken for one that has ended. */
+    if (d->stopping && (effect->kind == EFFECT_MODEL || effect->kind == EFFECT_RUN || effect->kind == EFFECT_INPUT))
         return;
     const struct run *r;
     const struct call *c;

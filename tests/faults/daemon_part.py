@@ -263,7 +263,7 @@ class DaemonPart:
             while not until() and len(self.problems) < PROBLEMS_MAX and self.left():
                 self.one()
             d.control.shots(0)
-            if d.process is None:
+            if d.process is None or self.settle() != "lives":
                 self.launch()
                 self.serves()
             self.look(load, seen, report)
