@@ -239,7 +239,9 @@ static void committed(void *arg, int status, struct store_batch *rows, const cha
     FAILPOINT("world.released");
     w->committing = NULL;
     for (size_t i = 0; i < done->touched_n; i++) {
-        world_task_of(d, done->touched[i])->committing = false;
+        struct world_task *wt = world_task_of(d, done->touched[i]);
+        wt->committing = false;
+        world_runs_committed(d, wt);
         evict(d, done->touched[i]);
     }
     batch_clear(done);
@@ -327,6 +329,7 @@ static void turn_cb(uv_check_t *check)
     pump_flush(d->pump);
     world_effects_turn(d); /* behind the flush: the commit goes on meanwhile */
     evict_visitors(d);
+    world_runs_turn(d);
 }
 
 static void wake_cb(uv_timer_t *timer)
@@ -453,6 +456,7 @@ void world_free(struct daemon *d)
     store_batch_free(w->rows);
     batch_free(&w->batches[0]);
     batch_free(&w->batches[1]);
+    world_runs_free(w->runs);
     mem_free(w->effects);
     buf_free(&w->scratch);
     mem_free(w);

@@ -15,6 +15,7 @@ struct world_task {
     bool dirty;      /* its row belongs to the filling batch */
     bool committing; /* its row is in the commit under way: the store does not know yet what memory knows */
     struct buf new_spec, new_head; /* of a task that was never written */
+    int64_t runs_forgotten;        /* runs that its state held no more when their folders were last looked at */
 
     /* EFFECT_MODEL */
     struct daemon *daemon;
@@ -43,6 +44,8 @@ struct world_batch {
     size_t touched_n, touched_cap;
 };
 
+struct world_runs;
+
 /* An effect that was released and waits for its turn, see world_effects_turn(). */
 struct world_effect {
     char task[TASK_ID_SIZE];
@@ -68,6 +71,7 @@ struct world_state {
     struct buf scratch;
     char visitors[WORLD_VISITORS_MAX][TASK_ID_SIZE]; /* tasks that may not need their memory after this turn */
     size_t visitors_n;
+    struct world_runs *runs; /* NULL before world_retain() */
     bool ended;
 };
 
@@ -85,6 +89,17 @@ bool world_stuck(const struct daemon *d);
 
 /* Evicts the task at the end of this turn unless it is live by then. */
 void world_visit(struct daemon *d, const char *id);
+
+/* world_runs.c */
+/* `sweep`: the folders of all tasks are looked at, a few in each turn. */
+struct world_runs *world_runs_new(const struct daemon *d, bool sweep);
+void world_runs_free(struct world_runs *w);
+/* Folders of this task's runs may have become needless. */
+void world_runs_look(struct daemon *d, const char *task);
+/* A commit holds what memory knows of it. */
+void world_runs_committed(struct daemon *d, struct world_task *wt);
+/* Deletes some, and asks for another turn if that was not all. */
+void world_runs_turn(struct daemon *d);
 
 /* world_tasks.c */
 struct world_task *world_task_of(struct daemon *d, const char *id); /* makes it; the spec is loaded, or has_spec is false */

@@ -281,6 +281,10 @@ static void start_run(struct daemon *d, const struct task *t, const struct run *
     bool this_boot = strcmp(r->boot_id, d->now_cached.boot_id) == 0;
     switch (runs_probe(d->runs, t->id, name, this_boot, r->program == RUN_PROGRAM_PATCH, &exit)) {
     case RUN_PROBE_NOT_STARTED: {
+        if (r->ended) { /* its folder is gone, not its end: what has ended never starts again */
+            runs_attach(d->runs, t->id, name, true);
+            return;
+        }
         if (r->kill) {
             refuse_run(d, t->id, r->n);
             return;

@@ -168,12 +168,20 @@ static bool may_forget(void *arg, const char *task)
     return !core_task(d->core, task) && !find(d, task);
 }
 
+static void kept(void *arg, const char *task)
+{
+    world_runs_look(arg, task);
+}
+
 void world_retain(struct daemon *d)
 {
+    static const struct store_keeper keeper = {.may_forget = may_forget, .kept = kept};
     const struct limits *l = &d->config->limits;
     const struct store_retention retention = {
         .archive_after_ms = l->archive_after_ms, .keep_ms = l->keep_ms, .bytes_max = l->storage_bytes_max};
-    store_retain(d->store, &retention, may_forget, d);
+    store_retain(d->store, &retention, &keeper, d);
+    d->world->runs = world_runs_new(d, true);
+    world_turn(d);
 }
 
 /* ---- start ---- */

@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #define WALK_ROWS 256          /* that one step looks at */
@@ -128,6 +129,7 @@ static int archive_remove_step(struct archive *a, struct db *db, struct buf *err
         return status;
     if (gone) {
         atomic_fetch_add(&a->removed, 1);
+        buf_put(&a->kept, a->ask_id, strlen(a->ask_id) + 1);
         log_info("task %s was removed: it had ended, and was archived (%s)", a->ask_id,
                  a->keep.keep_ms > 0 ? "keep_ms, storage_bytes_max" : "storage_bytes_max");
         a->scrap_over = false;
@@ -151,6 +153,7 @@ static int archive_move_step(struct archive *a, struct db *db, const struct blob
     if (status || !over)
         return status;
     atomic_fetch_add(&a->archived, 1);
+    buf_put(&a->kept, a->task_id, strlen(a->task_id) + 1);
     a->task = 0;
     return 0;
 }
@@ -177,10 +180,12 @@ static int archive_walk(struct archive *a, struct db *db, int64_t now_ms, bool a
             return 0;
         a->walk_ms = ended_ms;
         a->walk_n = task;
-        if (!whole)
-            a->task = task;
-        if (!whole)
-            break;
+        if (whole)
+            continue;
+        struct str id = db_column(q, 4);
+        snprintf(a->task_id, sizeof a->task_id, "%.*s", STR_ARG(id));
+        a->task = task;
+        break;
     }
     *ret_wait_ms = a->task || n == WALK_ROWS ? 0 : ARCHIVE_NEVER;
     return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : db_failure(db);
@@ -210,6 +215,8 @@ static int archive_choose(struct archive *a, struct db *db, const struct blobs *
         status = archive_retire(a, db, now_ms, above, ret_wait_ms);
     if (!status && *ret_wait_ms > 0 && atomic_load(&a->ask) == ASK_NONE)
         status = archive_vacuum(a, db, blobs, &more);
+    if (a->sweep.again)
+        *ret_wait_ms = least(*ret_wait_ms, OVER_MS);
     if (more)
         *ret_wait_ms = 0;
     else if (*ret_wait_ms != ARCHIVE_NEVER)
@@ -282,4 +289,5 @@ void archive_free(struct archive *a)
 {
     sweep_free(&a->sweep);
     buf_free(&a->freed);
+    buf_free(&a->kept);
 }

@@ -34,6 +34,8 @@ struct archive {
     bool begun, scrap_over, vacuum_over;
     bool shrunk; /* pages were given back: the file has its new size after the next checkpoint */
     struct sweep sweep;
+    char task_id[32];        /* of `task` */
+    struct buf kept;  /* ids of tasks that the last step has archived wholly, or removed; the caller takes them */
     struct buf freed; /* hashes of files that may have no row any more */
 
     /* For everybody: */

@@ -171,8 +171,12 @@ static void journal_archive(struct journal *j)
         journal_full(j);
     else if (status)
         journal_break(j, buf_view(&error));
-    if (atomic_load(&j->archive.ask) != ask)
+    uv_mutex_lock(&j->mutex);
+    buf_str(&j->kept, buf_view(&j->archive.kept));
+    uv_mutex_unlock(&j->mutex);
+    if (j->archive.kept.n || atomic_load(&j->archive.ask) != ask)
         j->notify(j->notify_arg);
+    buf_clear(&j->archive.kept);
     if (wait_ms > 0 && j->archive.shrunk && !j->broken.n) {
         j->archive.shrunk = false;
         journal_checkpoint(j, SQLITE_CHECKPOINT_PASSIVE);
@@ -350,9 +354,18 @@ void journal_stop(struct journal *j)
     buf_free(&j->broken);
     keys_walk_free(&j->keys);
     archive_free(&j->archive);
+    buf_free(&j->kept);
     uv_cond_destroy(&j->done);
     uv_cond_destroy(&j->work);
     uv_mutex_destroy(&j->mutex);
+}
+
+void journal_take_kept(struct journal *j, struct buf *ret)
+{
+    uv_mutex_lock(&j->mutex);
+    *ret = j->kept;
+    j->kept = (struct buf){0};
+    uv_mutex_unlock(&j->mutex);
 }
 
 void journal_wake(struct journal *j)

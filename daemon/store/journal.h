@@ -42,6 +42,7 @@ struct journal {
     uv_thread_t thread;
     uv_mutex_t mutex; /* guards the two lists, `stopping`, `room_wanted`, and `over` */
     uv_cond_t work, done;
+    struct buf kept; /* see journal_take_kept(); guarded, too */
     struct list jobs, backups; /* those that are not over */
     bool stopping;
     bool room_wanted; /* see journal_give_room() */
@@ -64,6 +65,8 @@ void journal_start(struct journal *j);
 /* Finishes the commits that were submitted, drops backups, checkpoints, closes the connection. */
 void journal_stop(struct journal *j);
 
+/* The tasks that were archived or removed since: their ids, each with a NUL behind it. */
+void journal_take_kept(struct journal *j, struct buf *ret);
 /* Something was said to the archive that it waits for. */
 void journal_wake(struct journal *j);
 void journal_submit(struct journal *j, struct journal_job *job);

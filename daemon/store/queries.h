@@ -110,7 +110,7 @@
                      " WHERE task = ?1 ORDER BY epoch, idx_first LIMIT ?2)")                                 \
     X(SCRAP_MARK, "DELETE FROM archives WHERE task = ?1 AND seq < 0")                                        \
     /* archive.c: what is due. */                                                                            \
-    X(ARCHIVE_WALK, "SELECT t.n, t.updated_ms, t.seq, a.seq FROM tasks t INDEXED BY tasks_ended"             \
+    X(ARCHIVE_WALK, "SELECT t.n, t.updated_ms, t.seq, a.seq, t.id FROM tasks t INDEXED BY tasks_ended"             \
                     " LEFT JOIN archives a ON a.task = t.n"                                                  \
                     " WHERE t.live = 0 AND (t.updated_ms, t.n) > (?1, ?2)"                                   \
                     " ORDER BY t.updated_ms, t.n LIMIT ?3")                                                  \

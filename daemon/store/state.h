@@ -21,8 +21,8 @@ struct store {
     void *done_arg;
     struct list backups; /* struct store_backup, not reported yet; the first is under way */
 
-    store_forget_cb *may_forget;
-    void *may_forget_arg;
+    const struct store_keeper *keeper;
+    void *keeper_arg;
     char forgetting[32]; /* the task that the journal's thread removes now: for readers it is gone already */
 
     char *path;         /* of the database */

@@ -44,13 +44,22 @@ static void store_report_commit(struct store *s)
     s->done(s->done_arg, s->job.status, batch, buf_cstr(&error));
 }
 
+static void store_tell_kept(struct store *s)
+{
+    CLEANUP(buf_free) struct buf tasks = {0};
+    journal_take_kept(&s->journal, &tasks);
+    for (size_t at = 0; at < tasks.n && !s->closed; at += strlen(tasks.p + at) + 1)
+        s->keeper->kept(s->keeper_arg, tasks.p + at);
+}
+
 /* What the archive asks: see archive.h. */
 static void store_answer(struct store *s)
 {
     struct archive *a = &s->journal.archive;
+    store_tell_kept(s);
     switch ((enum archive_ask)atomic_load(&a->ask)) {
     case ASK_OPEN:
-        if (s->may_forget(s->may_forget_arg, a->ask_id)) {
+        if (s->keeper->may_forget(s->keeper_arg, a->ask_id)) {
             memcpy(s->forgetting, a->ask_id, sizeof s->forgetting);
             atomic_store(&a->ask, ASK_YES);
         } else {
@@ -319,11 +328,11 @@ int store_commit_wait(struct store *s, struct store_batch *batch, struct buf *er
     return job.status;
 }
 
-void store_retain(struct store *s, const struct store_retention *retention, store_forget_cb *may_forget, void *arg)
+void store_retain(struct store *s, const struct store_retention *retention, const struct store_keeper *keeper, void *arg)
 {
     assert(!atomic_load(&s->journal.archive.on));
-    s->may_forget = may_forget;
-    s->may_forget_arg = arg;
+    s->keeper = keeper;
+    s->keeper_arg = arg;
     s->journal.archive.keep = *retention;
     atomic_store(&s->journal.archive.on, true);
     journal_wake(&s->journal);

@@ -105,11 +105,16 @@ struct store_retention {
     int64_t keep_ms;          /* so long after its end it is removed; 0: never for its age */
     int64_t bytes_max;        /* of database and blobs; above it the oldest are compressed at once, then removed */
 };
-/* Asked on the loop thread before a task is removed: whether nobody works with it. After true, it is gone for readers. */
-typedef bool store_forget_cb(void *arg, const char *task);
+/* Called on the loop thread. */
+struct store_keeper {
+    /* Before a task is removed: whether nobody works with it. After true, it is gone for readers. */
+    bool (*may_forget)(void *arg, const char *task);
+    /* It is wholly archived now, or removed. Unless the daemon ends before it could be told. */
+    void (*kept)(void *arg, const char *task);
+};
 /* From now on tasks are archived and removed, by the journal thread, in small steps between commits. Once; before that,
  * nothing is. */
-void store_retain(struct store *s, const struct store_retention *retention, store_forget_cb *may_forget, void *arg);
+void store_retain(struct store *s, const struct store_retention *retention, const struct store_keeper *keeper, void *arg);
 struct store_usage {
     int64_t bytes, bytes_max; /* 0: not known yet; no bound */
     int64_t archived, removed; /* tasks, since the store was opened */
@@ -138,6 +143,8 @@ int store_tasks_page(struct store *s, struct str after, int64_t since_ms, int64_
                      void *arg);
 /* STORE_E_NONE if there is no such task. */
 int store_task_load(struct store *s, const char *id, store_task_cb *cb, void *arg);
+/* 0: it has ended and is wholly archived; STORE_E_NONE: it is not, or there is no such task. */
+int store_task_archived(struct store *s, const char *id);
 /* exact id -> name of a live task -> latest task of that name -> unique id prefix (at least 6 characters) ->
  * "@last". STORE_E_NONE, STORE_E_AMBIGUOUS. */
 int store_task_resolve(struct store *s, struct str text, char ret_id[32]);

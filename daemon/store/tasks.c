@@ -71,6 +71,23 @@ int store_task_load(struct store *s, const char *id, store_task_cb *cb, void *ar
     return status || n ? status : STORE_E_NONE;
 }
 
+int store_task_archived(struct store *s, const char *id)
+{
+    int64_t n;
+    STORE_READ(s);
+    int status = store_task_number(s, id, &n);
+    if (status)
+        return status;
+    CLEANUP_QUERY *q = db_query(&s->reader, QUERY_ARCHIVE_STATE);
+    if (!q)
+        return store_read_failed(s, "cannot read a task");
+    sqlite3_bind_int64(q, 1, n);
+    if (sqlite3_step(q) != SQLITE_ROW)
+        return store_read_failed(s, "cannot read a task");
+    bool whole = !sqlite3_column_int(q, 0) && sqlite3_column_int64(q, 1) == sqlite3_column_int64(q, 2);
+    return whole ? 0 : STORE_E_NONE;
+}
+
 /* Where the page goes on: behind the place of a task in the order (created, number). */
 static int tasks_place(struct store *s, struct str after, int64_t *ret_created, int64_t *ret_n)
 {

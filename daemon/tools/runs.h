@@ -78,5 +78,6 @@ void runs_collect(struct runs *r, const char *task, const char *run, int64_t fro
 /* Raw bytes [from, from+n) of the output kept; returns how many. For live text. */
 size_t runs_read(struct runs *r, const char *task, const char *run, int64_t from, char *to, size_t n);
 
-/* Deletes the folders of a task's runs. None may be alive. */
-void runs_delete(struct runs *r, const char *task);
+/* Deletes folders of a task's runs but those of `held` (their numbers), at most `max`; and the task's own once it is empty. One
+ * whose runner lives stays. Returns how many were deleted; *ret_more: there are others. */
+size_t runs_delete(struct runs *r, const char *task, const int64_t *held, size_t held_n, size_t max, bool *ret_more);

@@ -7,7 +7,6 @@
 #include "daemon/tools/image.h"
 #include "daemon/tools/link.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -240,38 +239,4 @@ size_t runs_read(struct runs *r, const char *task, const char *run, int64_t from
     size_t got = read_at(fd, from, to, n);
     close(fd);
     return got;
-}
-
-/* ---- deletion: two levels, no more ---- */
-
-static void empty_dir(int dirfd, int depth)
-{
-    DIR *d = fdopendir(dirfd);
-    if (!d) {
-        close(dirfd);
-        return;
-    }
-    struct dirent *e;
-    while ((e = readdir(d))) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-            continue;
-        if (unlinkat(dirfd, e->d_name, 0) == 0 || depth == 0)
-            continue;
-        int child = openat(dirfd, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (child >= 0)
-            empty_dir(child, depth - 1);
-        unlinkat(dirfd, e->d_name, AT_REMOVEDIR);
-    }
-    closedir(d);
-}
-
-void runs_delete(struct runs *r, const char *task)
-{
-    CLEANUP(buf_free) struct buf path = {0};
-    buf_printf(&path, "%s/%s", r->dir, task);
-    int dirfd = open(path.p, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (dirfd < 0)
-        return;
-    empty_dir(dirfd, 1);
-    rmdir(path.p);
 }

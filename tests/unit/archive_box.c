@@ -166,10 +166,17 @@ static bool may_forget(void *arg, const char *task)
     return true;
 }
 
+static void kept(void *arg, const char *task)
+{
+    (void)arg;
+    assert_int_equal(strlen(task), 27);
+}
+
 void retain(struct box *b, int64_t after_ms, int64_t keep_ms, int64_t bytes_max)
 {
     const struct store_retention r = {.archive_after_ms = after_ms, .keep_ms = keep_ms, .bytes_max = bytes_max};
-    store_retain(b->store, &r, may_forget, NULL);
+    static const struct store_keeper keeper = {.may_forget = may_forget, .kept = kept};
+    store_retain(b->store, &r, &keeper, NULL);
 }
 
 static void tick(uv_timer_t *timer)

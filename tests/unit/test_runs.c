@@ -828,11 +828,26 @@ static void test_image(void **state)
 static void test_delete(void **state)
 {
     struct box *b = *state;
-    struct seen *s = start(b, "r1", "echo x");
-    WAIT(b, s->gone);
-    runs_delete(b->runs, task_id);
+    static const char *const names[] = {"r1", "r2", "r3", "r4"};
+    struct seen *seen[4];
+    bool more;
+    for (int i = 0; i < 4; i++)
+        seen[i] = start(b, names[i], i == 3 ? "read x" : "echo x");
+    for (int i = 0; i < 3; i++)
+        WAIT(b, seen[i]->gone);
     char path[PATH_MAX + 64];
     snprintf(path, sizeof path, "%s/%s", b->dir, task_id);
+    assert_int_equal(runs_delete(b->runs, task_id, (int64_t[]){2}, 1, 1, &more), 1);
+    assert_true(more);
+    assert_int_equal(runs_delete(b->runs, task_id, (int64_t[]){2}, 1, 9, &more), 1);
+    assert_false(more);
+    assert_int_equal(access(path_of(b, "r2", RUN_FILE_OUT), F_OK), 0);
+    assert_int_equal(access(path_of(b, "r4", RUN_FILE_START), F_OK), 0); /* it lives */
+    assert_int_equal(runs_delete(b->runs, task_id, NULL, 0, 9, &more), 1);
+    assert_int_equal(access(path_of(b, "r4", RUN_FILE_START), F_OK), 0);
+    runs_kill(b->runs, task_id, "r4");
+    WAIT(b, seen[3]->gone);
+    assert_int_equal(runs_delete(b->runs, task_id, NULL, 0, 9, &more), 1);
     assert_int_equal(access(path, F_OK), -1);
 }
 
