@@ -5,8 +5,8 @@
 #include "daemon/store/blob.h"
 #include "daemon/store/db.h"
 
-#define ARCHIVE_MOVE_ROWS 512 /* of one transaction, at most; about */
-#define ARCHIVE_MOVE_BYTES 524288
+#define ARCHIVE_MOVE_ROWS 256 /* of one transaction, at most; about */
+#define ARCHIVE_MOVE_BYTES 262144
 #define ARCHIVE_LOG_BYTES 2097152 /* that one transaction may add to the log */
 #define ARCHIVE_SCRAP_BLOCKS 32 /* that one transaction deletes */
 

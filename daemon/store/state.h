@@ -9,6 +9,7 @@ struct store {
     int folder;       /* the state folder */
     struct db reader; /* of the loop's thread */
     int reads;        /* scopes of STORE_READ() that are open */
+    int read_status;  /* of the outermost: what it could not be begun with */
     struct blobs blobs;
     struct journal journal;
     uv_async_t async;
@@ -37,10 +38,14 @@ struct store {
 };
 
 void store_hold_loop(struct store *s);
-/* To the end of the scope all reads see the same moment, and no file that they name is removed. They nest. */
+/* To the end of the scope all reads see the same moment, and no file that they name is removed. They nest. Returns from the
+ * function if it cannot be. */
 struct store *store_read_begin(struct store *s);
 void store_read_end(struct store **s);
-#define STORE_READ(s) CLEANUP(store_read_end) struct store *reading __attribute__((unused)) = store_read_begin(s)
+#define STORE_READ(s)                                                                                        \
+    CLEANUP(store_read_end) struct store *reading = store_read_begin(s);                                     \
+    if (reading->read_status)                                                                                \
+    return reading->read_status
 /* For asides.c: what threads other than the journal's have ended is reported; at the end, that it will not.
  */
 void store_asides_init(struct store *s);

@@ -50,7 +50,7 @@ static int sweep_one(struct sweep *w, struct db *db, struct blobs *blobs, const 
         w->again = true;
         return 0;
     }
-    FAILPOINT("store.archive.before_unlink");
+    FAILPOINT("store.blob.before_unlink");
     int rc = blobs_remove(blobs, hash);
     if (rc) /* it is only room: tried again by the next walk */
         log_warn("a file of the folder blobs that nobody needs cannot be removed: %s", strerror(-rc));

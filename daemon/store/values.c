@@ -15,7 +15,7 @@ struct store *store_read_begin(struct store *s)
 {
     if (s->reads++ == 0) {
         blobs_hold(&s->blobs); /* before the moment is chosen: see blobs_removable() */
-        db_do(&s->reader, QUERY_READ); /* if it fails, so will what is read */
+        s->read_status = db_do(&s->reader, QUERY_READ) ? store_read_failed(s, "cannot begin to read") : 0;
     }
     return s;
 }
@@ -24,7 +24,8 @@ void store_read_end(struct store **s)
 {
     if (--(*s)->reads)
         return;
-    db_do(&(*s)->reader, QUERY_COMMIT);
+    if (!(*s)->read_status)
+        db_do(&(*s)->reader, QUERY_COMMIT);
     blobs_release(&(*s)->blobs);
 }
 

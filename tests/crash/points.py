@@ -5,6 +5,7 @@ import re
 from place import ROOT
 
 # The world does not write blobs yet (images stay in the runs' folders), and nobody makes backups here.
+# Contents of files are taken into the archive only where there are some.
 NOT_REACHED = re.compile(r"store\.(blob|backup)\.")
 RUNNER = re.compile(r"runner\.")
 # Those that the load meets only now and then: the first time counts. The others: any of the first so many.

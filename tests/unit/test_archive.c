@@ -463,7 +463,7 @@ static void a_crash_loses_nothing(void **state)
     (void)state;
 #ifdef AGENTD_FAILPOINTS
     static const char *const archiving[] = {"store.archive.before_commit", "store.archive.before_commit:2", "store.archive.after_commit",
-                                            "store.archive.after_commit:3", "store.archive.before_unlink"};
+                                            "store.archive.after_commit:3", "store.blob.before_unlink"};
     for (size_t i = 0; i < sizeof archiving / sizeof *archiving; i++)
         crash_archiving(archiving[i]);
     for (int n = 1; n <= 9; n++) {
