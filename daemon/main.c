@@ -222,9 +222,20 @@ static int make_runs_dir(struct daemon *d, struct parts *p)
     return fail_io(d, &p->error);
 }
 
+/* What is written next is numbered from here. */
+static int find_end(struct daemon *d, struct parts *p)
+{
+    if (store_pos_last(d->store) >= 0)
+        return 0;
+    buf_puts(&p->error, "the end of the journal cannot be read");
+    return d->read_only ? fail(LIFECYCLE_EXIT_ROOM, "", &p->error) : fail_io(d, &p->error);
+}
+
 static int build(struct daemon *d, struct parts *p)
 {
     int r = open_store(d, p);
+    if (r == 0)
+        r = find_end(d, p);
     buf_printf(&p->runs_dir, "%s/runs", d->state_dir);
     if (r == 0 && !d->read_only)
         r = make_runs_dir(d, p);

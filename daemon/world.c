@@ -201,6 +201,12 @@ void world_visit(struct daemon *d, const char *id)
     world_turn(d);
 }
 
+void world_read_again(struct daemon *d, const char *why)
+{
+    failures_note_end(d->failures, why);
+    _exit(LIFECYCLE_EXIT_IO);
+}
+
 static void retry_cb(uv_timer_t *timer);
 
 static void committed(void *arg, int status, struct store_batch *rows, const char *error)
@@ -226,8 +232,7 @@ static void committed(void *arg, int status, struct store_batch *rows, const cha
     if (status != 0) {
         /* What was in that commit is in doubt: only reading it again, in a new process, tells (law 1). */
         log_error("the journal cannot be written, agentd ends and reads again at its next start: %s", error);
-        failures_note_end(d->failures, error);
-        _exit(LIFECYCLE_EXIT_IO);
+        world_read_again(d, error);
     }
     if (d->disk_full)
         log_info("there is space again: work goes on");

@@ -84,6 +84,9 @@ void world_clock(struct daemon *d, struct clock_now *ret);
 /* Something was put into the filling batch or happened that the end of this turn must look at. */
 void world_turn(struct daemon *d);
 
+/* Ends the daemon at once: only a new process that reads everything again can tell. */
+_Noreturn void world_read_again(struct daemon *d, const char *why);
+
 /* A commit waits for space. */
 bool world_stuck(const struct daemon *d);
 

@@ -32,6 +32,17 @@ static void set_spec(struct world_task *wt, struct str json)
     wt->provider = provider_find(wt->spec.model.wire);
 }
 
+/* Without one, nothing could be written for the model that the task has. */
+static bool spec_known(const struct store_task *row)
+{
+    struct task_spec spec;
+    if (spec_decode(row->spec, &spec) < 0)
+        return false;
+    bool known = provider_find(spec.model.wire) != NULL;
+    spec_free(&spec);
+    return known;
+}
+
 static int load_spec_cb(void *arg, const struct store_task *row)
 {
     set_spec(arg, row->spec);
@@ -43,7 +54,10 @@ struct world_task *world_task_of(struct daemon *d, const char *id)
     struct world_task *wt = find(d, id);
     if (!wt) {
         wt = add(d, id);
-        store_task_load(d->store, id, load_spec_cb, wt);
+        if (store_task_load(d->store, id, load_spec_cb, wt) == STORE_E_IO && !d->read_only) {
+            log_error("agentd ends and reads again at its next start: what a task works with cannot be read");
+            world_read_again(d, "the specification of a task cannot be read");
+        }
     }
     return wt;
 }
@@ -107,7 +121,8 @@ struct restore {
 static int restore_cb(void *arg, const struct store_task *row)
 {
     struct restore *r = arg;
-    r->task = core_restore(r->d->core, row->snapshot);
+    if (spec_known(row))
+        r->task = core_restore(r->d->core, row->snapshot);
     if (!r->task)
         log_error("task %s: its stored state cannot be read", row->id);
     return 0;
@@ -189,7 +204,7 @@ void world_retain(struct daemon *d)
 static int live_cb(void *arg, const struct store_task *row)
 {
     struct daemon *d = arg;
-    if (!core_restore(d->core, row->snapshot))
+    if (!spec_known(row) || !core_restore(d->core, row->snapshot))
         log_error("task %s: its stored state cannot be read; it is left as it is", row->id);
     return 0;
 }

@@ -1,4 +1,5 @@
 /* Single values. */
+#include "daemon/base/failpoint.h"
 #include "daemon/base/log.h"
 #include "daemon/store/state.h"
 
@@ -32,6 +33,8 @@ void store_read_end(struct store **s)
 int64_t store_pos_last(struct store *s)
 {
     CLEANUP_QUERY *q = db_query(&s->reader, QUERY_POS_LAST);
+    if (!s->journal.copy && FAILPOINT_FAILS("store.pos_last"))
+        return -STORE_E_IO;
     if (q && sqlite3_step(q) == SQLITE_ROW)
         return sqlite3_column_int64(q, 0);
     return -store_read_failed(s, "cannot read the end of the journal");

@@ -13,7 +13,8 @@ import oplog  # noqa: E402
 
 READ_ONLY = -32020
 ERRORS = [r"the journal cannot be written", r"the tasks cannot be read", r"cannot read agentd\.db", r"as a test wants it",
-          r"no copy of the database could be made"]
+          r"no copy of the database could be made",
+          r"the end of the journal cannot be read"]
 
 
 class ReadOnly(Case):
@@ -52,7 +53,7 @@ class ReadOnly(Case):
             return status if status and status["admission"] == wanted else None
         return poll(there, what=f"a daemon whose admission is {wanted}")
 
-    def fail(self, *names):
+    def break_down(self, *names):
         self.failing.write_text("\n".join(names))
 
     def client(self):
@@ -71,7 +72,7 @@ class ReadOnly(Case):
         before = c.journal(task)
         c.close()
 
-        self.fail("store.commit")
+        self.break_down("store.commit")
         try:
             p.ctl("steer", "one", "this meets the disk", timeout_s=60, env=dict(p.env, AGENTD_FAILING=""))
         except subprocess.TimeoutExpired:
@@ -137,7 +138,7 @@ class ReadOnly(Case):
         p = self.begin([{"say": "ok"}], read_only_retry_ms=1000)
         p.ctl("run", "x", check=0)
         p.ctl("wait", "@last", check=0)
-        self.fail("store.open")
+        self.break_down("store.open")
         pid = self.status()["pid"]
         p.ctl("daemon", "restart")
         shown = self.wait_admission("read_only")
@@ -148,6 +149,22 @@ class ReadOnly(Case):
         self.wait_admission("open")
         p.ctl("run", "y", check=0)
 
+    def test_events_are_numbered_from_the_end_of_the_journal(self):
+        p = self.begin([{"say": "ok"}])
+        p.ctl("run", "x", check=0)
+        p.ctl("daemon", "stop", check=0)
+        self.break_down("store.pos_last")
+        p.ctl("daemon", "start", check=0)
+        shown = self.wait_admission("read_only")
+        self.assertIn("the end of the journal cannot be read", shown["failure"]["reason"])
+        self.failing.unlink()
+        p.ctl("daemon", "restart", check=0)
+        self.wait_admission("open")
+        p.ctl("run", "y", check=0)
+        with self.client() as c:
+            first, second = ([e["pos"] for e in c.journal(t["id"])] for t in reversed(c.call("task/list", all=True)["tasks"]))
+        self.assertEqual(sorted(first + second), first + second)
+
     def wait_other(self, pid):
         def other():
             status = self.status()
@@ -156,7 +173,7 @@ class ReadOnly(Case):
 
     def test_one_failure_is_told_and_no_more(self):
         p = self.begin([{"say": "ok"}])
-        self.fail("store.commit")
+        self.break_down("store.commit")
         started = p.ctl_start("run", "x", "--key", "once", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         poll(lambda: "ended with status 74" in p.log_text(), what="the end of the daemon")
         self.failing.unlink()
@@ -170,7 +187,7 @@ class ReadOnly(Case):
         p = self.begin([{"say": "ok"}])
         p.ctl("daemon", "stop", check=0)
         p.env["TMPDIR"] = "/proc"
-        self.fail("store.open")
+        self.break_down("store.open")
         started = p.ctl_start("daemon", "start", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         poll(lambda: "Set TMPDIR to a folder with room" in p.log_text(), what="the sentence")
         self.failing.unlink()

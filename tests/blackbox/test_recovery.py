@@ -8,7 +8,7 @@ import subprocess
 import threading
 import unittest
 
-from lib import AGENTD, Case, alive, poll, processes_of, sh, stdin
+from lib import AGENTD, Case, RpcError, alive, poll, processes_of, sh, stdin
 
 LONG = 600000
 # Appends one durable line to `effects` as its first act, then speaks, waits for the test, and speaks again.
@@ -320,6 +320,32 @@ class Refusals(Case):
         db.commit()
         db.close()
         return before
+
+    def test_a_task_that_cannot_be_read_is_left_and_the_others_go_on(self):
+        d = self.daemon([{"say": "x", "calls": [sh("while [ ! -e go ]; do sleep 0.05; done", 300000)]},
+                         {"say": "Done."}], by_turn=True)
+        c = d.client()
+        tasks = [c.create(d.workspace, name=name) for name in ("damaged", "whole")]
+        for task in tasks:
+            c.subscribe(task=task, after_seq=0)
+            c.wait_for(lambda task=task: c.of(task, "run.started"), what="the tool at work")
+        d.kill()
+        db = sqlite3.connect(d.state_dir / "agentd.db")
+        changed = db.execute("UPDATE specs SET spec = x'7b7d' WHERE task = (SELECT n FROM tasks WHERE id = ?)", (tasks[0],))
+        self.assertEqual(1, changed.rowcount)
+        db.commit()
+        db.close()
+        d.start()
+        c = d.client()
+        (d.workspace / "go").touch()
+        c.subscribe(task=tasks[1], after_seq=0)
+        c.wait_state(tasks[1], "completed")
+        self.assertEqual({"damaged": "running", "whole": "completed"},
+                         {t["name"]: t["state"] for t in c.call("task/list", all=True)["tasks"]})
+        self.assertTrue(c.journal(tasks[0]))
+        with self.assertRaises(RpcError) as refused:
+            c.call("task/cancel", task=tasks[0])
+        self.assertEqual(-32603, refused.exception.code)
 
     def test_a_database_of_somebody_else(self):
         for content in (b"this is no database, and precious" * 100, None):
