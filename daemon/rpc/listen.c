@@ -4,14 +4,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BACKLOG 128
+#define DEAD_POLL_MS 5
+#define DEAD_WAIT_MS 5000
 
 static void close_fd(int *fd)
 {
@@ -74,7 +78,29 @@ static int address_of(const char *path, int dir, const char *base, struct sockad
     return -1;
 }
 
-/* ECONNREFUSED is the one answer that says that nobody listens. */
+/* Whoever listens has the pid of who began to. With a dead one it is a child that was forked but has not reached its exec, which closes
+ * its copy of the descriptor: over in a moment. */
+static bool owner_is_dead(int connection)
+{
+    struct ucred owner;
+    socklen_t n = sizeof owner;
+    return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &owner, &n) == 0 && owner.pid > 0 && kill(owner.pid, 0) < 0 &&
+           errno == ESRCH;
+}
+
+/* 0: somebody listens; else an errno. ECONNREFUSED is the one answer that says that nobody does. */
+static int find_listener(const struct sockaddr_un *address)
+{
+    for (int waited_ms = 0;; waited_ms += DEAD_POLL_MS) {
+        CLEANUP(close_fd) int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        int found = probe < 0 || connect(probe, (const struct sockaddr *)address, sizeof *address) < 0 ? errno : 0;
+        bool worth_waiting = found == EAGAIN || (found == 0 && owner_is_dead(probe)); /* EAGAIN: its queue is full, nobody accepts */
+        if (!worth_waiting || waited_ms >= DEAD_WAIT_MS)
+            return found;
+        nanosleep(&(struct timespec){.tv_nsec = DEAD_POLL_MS * 1000000}, NULL);
+    }
+}
+
 static int replace_stale(const char *path, int dir, const char *base, const struct sockaddr_un *address,
                          struct buf *error)
 {
@@ -91,13 +117,13 @@ static int replace_stale(const char *path, int dir, const char *base, const stru
                    path);
         return -1;
     }
-    CLEANUP(close_fd) int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (probe >= 0 && connect(probe, (const struct sockaddr *)address, sizeof *address) == 0) {
+    int found = find_listener(address);
+    if (found == 0) {
         buf_printf(error, "another program listens on %s; is a daemon running?", path);
         return -1;
     }
-    if (probe < 0 || errno != ECONNREFUSED) {
-        buf_printf(error, "%s cannot be replaced, somebody may be using it: %s", path, strerror(errno));
+    if (found != ECONNREFUSED && found != ENOENT) {
+        buf_printf(error, "%s cannot be replaced, somebody may be using it: %s", path, strerror(found));
         return -1;
     }
     if (unlinkat(dir, base, 0) < 0 && errno != ENOENT) {

@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 import threading
 import unittest
 
@@ -288,6 +289,22 @@ class Refusals(Case):
         d.client().call("daemon/status")
         d.stop()
         self.assertFalse(d.socket.exists(), "an orderly end takes its socket with it")
+
+    def test_a_socket_that_a_dead_daemons_child_still_holds(self):
+        d = self.daemon(start=False)
+        held = """
+import os, socket, sys, time
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen()
+if os.fork() == 0:
+    os.closerange(0, 3)
+    time.sleep(1)  # as a child that is between fork and exec when its parent is killed
+"""
+        d.socket.parent.mkdir(mode=0o700)
+        subprocess.run([sys.executable, "-c", held, str(d.socket)], check=True)
+        d.start()
+        d.client().call("daemon/status")
 
     def test_a_long_socket_path(self):
         d = self.daemon(start=False)

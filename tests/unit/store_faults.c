@@ -221,7 +221,7 @@ static int count_event_cb(void *arg, const struct store_event *event)
 /* The `which`th way to read what three numbered batches left: -1 if there are no more, else its status; what it found is whole. */
 static int read_in_a_way(struct store *s, int which)
 {
-    CLEANUP(buf_free) struct buf b = {0}, other = {0};
+    CLEANUP(buf_free) struct buf b = {0};
     char id[32] = "";
     int n = 0, status;
     int64_t pos;
