@@ -9,6 +9,7 @@
 
 #define LOOK_MS 10000 /* where nothing is notified */
 #define SOON_MS 50    /* from a notification to the look: a busy folder must not cost a stat for each */
+#define BUSY_MS 1000  /* the same where look after look finds nothing, as in a folder that a build works in */
 
 /* A path is followed through the folder that holds it, or the nearest one that is there: its file may be replaced by another, or not
  * be there yet. A folder is followed itself, since its entries are what changes it. */
@@ -23,6 +24,7 @@ struct watch {
     dev_t folder_device;
     ino_t folder_inode;
     uv_fs_event_t event;
+    int64_t looked; /* the pass that looked at it last */
     bool told;
 };
 
@@ -32,7 +34,10 @@ struct watches {
     void *arg;
     struct list watches;
     uv_timer_t look;
-    bool soon;      /* the timer is set to SOON_MS */
+    bool soon;      /* the timer is set to less than LOOK_MS */
+    bool notified;  /* that is why */
+    uint64_t soon_ms; /* from SOON_MS to BUSY_MS */
+    int64_t passes;
     size_t handles; /* not closed yet */
 };
 
@@ -63,16 +68,6 @@ static void look_in(struct watches *w, uint64_t ms)
     uv_timer_start(&w->look, look_cb, ms, 0);
 }
 
-static void event_cb(uv_fs_event_t *event, const char *name, int events, int status)
-{
-    (void)name;
-    (void)events;
-    (void)status; /* whatever it says: the look will tell */
-    struct watch *one = event->data;
-    if (!one->all->soon)
-        look_in(one->all, SOON_MS);
-}
-
 /* ---- the folder ---- */
 
 static void follow_none(struct watch *one)
@@ -80,6 +75,20 @@ static void follow_none(struct watch *one)
     uv_fs_event_stop(&one->event);
     mem_free(one->folder);
     one->folder = NULL;
+}
+
+/* One word is enough until the look: where others write, each more would wake the daemon for nothing. */
+static void event_cb(uv_fs_event_t *event, const char *name, int events, int status)
+{
+    (void)name;
+    (void)events;
+    (void)status; /* whatever it says: the look will tell */
+    struct watch *one = event->data;
+    struct watches *w = one->all;
+    follow_none(one);
+    w->notified = true;
+    if (!w->soon)
+        look_in(w, w->soon_ms);
 }
 
 /* The path itself if it is a folder, else the nearest one above. */
@@ -125,32 +134,46 @@ static bool look(struct watch *one)
     return !stamp_eq(&now, &one->stamp);
 }
 
-/* Who is told may remove any of them, so it begins anew after each. */
+/* Who is told may remove any of them, so it begins anew after each, without those that this pass looked at. */
 static struct watch *next_changed(struct watches *w)
 {
     struct watch *one;
     LIST_EACH(one, &w->watches, struct watch, node)
     {
-        if (!one->told && look(one))
+        if (one->told || one->looked == w->passes)
+            continue;
+        one->looked = w->passes;
+        if (look(one))
             return one;
     }
     return NULL;
+}
+
+static void look_later(struct watches *w, bool found)
+{
+    w->soon_ms = w->notified && !found ? w->soon_ms * 2 : SOON_MS;
+    if (w->soon_ms > BUSY_MS)
+        w->soon_ms = BUSY_MS;
+    w->notified = false;
+    if (!list_empty(&w->watches) && !w->soon)
+        look_in(w, LOOK_MS);
 }
 
 static void look_cb(uv_timer_t *timer)
 {
     struct watches *w = timer->data;
     struct watch *one;
+    bool found = false;
     w->soon = false;
+    w->passes++;
     while ((one = next_changed(w))) {
         char task[TASK_ID_SIZE];
         memcpy(task, one->task, sizeof task);
-        one->told = true;
+        one->told = found = true;
         follow_none(one);
         w->changed(w->arg, task, one->wait, one->condition);
     }
-    if (!list_empty(&w->watches) && !w->soon)
-        look_in(w, LOOK_MS);
+    look_later(w, found);
 }
 
 /* ---- life ---- */
@@ -162,6 +185,7 @@ struct watches *watches_new(uv_loop_t *loop, watches_changed_cb *changed, void *
     w->changed = changed;
     w->arg = arg;
     w->handles = 1;
+    w->soon_ms = SOON_MS;
     list_init(&w->watches);
     uv_timer_init(loop, &w->look);
     w->look.data = w;

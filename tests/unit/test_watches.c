@@ -221,6 +221,41 @@ static void test_told_once_and_removed(void **state)
     expect("4 0\n");
 }
 
+static void count_followed_cb(uv_handle_t *handle, void *n)
+{
+    *(int *)n += handle->type == UV_FS_EVENT && uv_is_active(handle);
+}
+
+static int followed(void)
+{
+    int n = 0;
+    uv_walk(&box.loop, count_followed_cb, &n);
+    return n;
+}
+
+static void until_followed(int n)
+{
+    while (followed() != n)
+        uv_run(&box.loop, UV_RUN_ONCE);
+}
+
+/* Each write there would wake the daemon. */
+static void test_a_busy_folder_is_followed_from_look_to_look(void **state)
+{
+    (void)state;
+    add(1, "f");
+    add(2, "f");
+    until_followed(2);
+    for (int i = 0; i < 3; i++) {
+        put("other", "x");
+        until_followed(0);
+        until_followed(2);
+    }
+    assert_int_equal(box.told.n, 0);
+    put("f", "x");
+    expect("1 0\n2 0\n");
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, open_box, close_box)
@@ -234,6 +269,7 @@ int main(void)
         T(test_entry_of_a_folder),
         T(test_path_without_a_folder),
         T(test_told_once_and_removed),
+        T(test_a_busy_folder_is_followed_from_look_to_look),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
