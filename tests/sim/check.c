@@ -53,9 +53,21 @@ static void check_snapshot(struct sim *s, const struct task *t)
     task_free(copy);
 }
 
+/* Somebody looks at it when time alone makes something follow. Where the wall clock was just set, within a minute. */
+static void check_wake(struct sim *s, const struct task *t)
+{
+    struct clock_now now = sim_now(s);
+    int64_t left = core_wake(s->core, t, &now);
+    if (s->committing || left == INT64_MAX || s->now_ms - s->jumped_ms <= MINUTE_MS)
+        return;
+    if (s->tick_ms > s->now_ms + (left > 1 ? left : 1))
+        sim_fail(s, "%s: something follows in %" PRId64 " ms, and nobody will look at it then", t->id, left);
+}
+
 static void check_task(struct sim *s, const struct task *t, struct sim_task *known)
 {
     check_invariant(s, t);
+    check_wake(s, t);
     waits_check(s, t, known);
     buf_clear(&s->once);
     task_snapshot(t, &s->once);
@@ -157,6 +169,7 @@ static void check_steer(struct sim *s, const struct sim_event *e)
 {
     struct sim_fact *f = fact_of(s, e, NUMBER_STEER);
     bool good = true;
+    f->queued |= strstr(e->json, "\"delivery\":\"queue\"") != NULL;
     if (e->kind == EVENT_STEER_ACCEPTED)
         good = f->begun++ == 0;
     else if (e->kind == EVENT_STEER_DELIVERED)

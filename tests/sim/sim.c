@@ -88,8 +88,13 @@ static void wake_in(void *ctx, int64_t delay_ms)
 {
     struct sim *s = ctx;
     s->tick_order++;
-    if (delay_ms != INT64_MAX)
-        sim_schedule(s, delay_ms, ACTION_TICK, s->life, "", s->tick_order, 0);
+    s->tick_ms = INT64_MAX;
+    if (delay_ms == INT64_MAX)
+        return;
+    if (delay_ms > MINUTE_MS && sim_chance(s, 50)) /* the world looks sooner than it was asked to: then it is asked again */
+        delay_ms = sim_range(s, MINUTE_MS, delay_ms);
+    s->tick_ms = s->now_ms + delay_ms;
+    sim_schedule(s, delay_ms, ACTION_TICK, s->life, "", s->tick_order, 0);
 }
 
 /* ---- the daemon's life ---- */
@@ -111,6 +116,7 @@ static void start_daemon(struct sim *s, enum previous_end end)
                                 .partial = peers_partial};
     s->life++;
     s->up_ms = s->now_ms;
+    s->tick_ms = INT64_MAX;
     waits_boot(s);
     s->published_pos = s->durable_pos;
     s->core = core_new(&s->limits);
@@ -207,8 +213,10 @@ static void act(struct sim *s, const struct action *a)
         journal_commit_done(s);
         return;
     case ACTION_TICK:
-        if (a->a == s->tick_order)
+        if (a->a == s->tick_order) {
+            s->tick_ms = INT64_MAX;
             pump_tick(s->pump);
+        }
         return;
     case ACTION_MODEL:
         peers_model(s, a);

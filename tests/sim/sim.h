@@ -125,6 +125,7 @@ struct sim_fact {
     uint8_t ended; /* step.ended, tool.result, run.ended, steer.delivered, wait.ended */
     uint8_t seen;  /* steer.seen; the runner took the input of the call */
     bool waived;   /* a steer that was cancelled with its task */
+    bool queued;   /* a steer for the end of the turn */
 };
 
 enum sim_number { NUMBER_STEP, NUMBER_CALL, NUMBER_RUN, NUMBER_STEER, NUMBER_WAIT, NUMBER_KINDS };
@@ -178,6 +179,7 @@ struct sim {
     struct limits limits;
     bool committing;
     int64_t tick_order; /* the tick that counts */
+    int64_t tick_ms;    /* and when it comes; INT64_MAX: none will */
 
     struct sim_batch filling, under_way;
     struct map known;        /* of struct sim_task, by id */

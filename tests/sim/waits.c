@@ -231,11 +231,11 @@ static struct sim_wait *wait_of(const struct sim_task *row, int64_t n)
     return n >= 0 && (size_t)n < row->waits_n ? row->waits[n] : NULL;
 }
 
-static bool steer_pending(const struct sim_task *row)
+static bool steer_pending(const struct sim_task *row, bool queued_too)
 {
     const struct sim_facts *f = &row->facts[NUMBER_STEER];
     for (size_t i = 0; i < f->n; i++) {
-        if (f->of[i].begun && !f->of[i].ended && !f->of[i].waived)
+        if (f->of[i].begun && !f->of[i].ended && !f->of[i].waived && (queued_too || !f->of[i].queued))
             return true;
     }
     return false;
@@ -257,7 +257,7 @@ static bool condition_holds(struct sim *s, struct sim_task *row, const struct si
         return journal_fact(s, row->id, NUMBER_RUN, c->value)->ended == 1;
     if (is(c, "file"))
         return s->files[c->value].version > c->version;
-    return is(c, "answer") && steer_pending(row);
+    return is(c, "answer") && steer_pending(row, true);
 }
 
 static bool end_has_reason(struct sim *s, struct sim_task *row, const struct sim_wait *w, const struct sim_event *e)
@@ -266,7 +266,7 @@ static bool end_has_reason(struct sim *s, struct sim_task *row, const struct sim
     if (strncmp(fired, "cancelled\"", 10) == 0 || strncmp(fired, "resumed\"", 8) == 0)
         return true;
     if (strncmp(fired, "input\"", 6) == 0)
-        return steer_pending(row);
+        return steer_pending(row, false);
     struct sim_condition said = {0};
     char text[64];
     snprintf(text, sizeof text, "%.*s", (int)strcspn(fired, "\""), fired);
