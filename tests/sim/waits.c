@@ -345,12 +345,24 @@ static int64_t true_since(const struct sim *s, const struct sim_condition *c)
     return INT64_MAX;
 }
 
+/* Else the next start in this boot would ask the wall clock again. */
+static void check_stored(struct sim *s, const struct task *t, const struct sim_wait *w)
+{
+    for (size_t i = 0; i < w->conditions_n; i++) {
+        bool duration = is(&w->conditions[i], "time") || is(&w->conditions[i], "quota");
+        if (duration && w->stored_boot != s->boot && pump_settled(s->pump))
+            sim_fail(s, "%s: what this boot made of a duration was not stored", t->id);
+    }
+}
+
 void waits_check(struct sim *s, const struct task *t, const struct sim_task *row)
 {
     const struct wait *open;
     LIST_EACH(open, (struct list *)&t->waits, struct wait, node)
     {
         const struct sim_wait *w = wait_of(row, open->n);
+        if (w)
+            check_stored(s, t, w);
         for (size_t i = 0; w && i < w->conditions_n; i++) {
             int64_t since = true_since(s, &w->conditions[i]);
             if (since < s->up_ms)
