@@ -310,6 +310,7 @@ class Restarts(Load):
         os.kill(old, signal.SIGKILL)
         pid = poll(lambda: [d for d in daemons_of(self.p.state_dir) if d != old], what="a daemon that the follower starts")[0]
         self.assertEqual(str(self.here.libexec / "agentd"), self.exe(pid))
+        poll(lambda: self.ctl("daemon", "status").returncode == 0, what="a daemon that listens")
         self.assertEqual(OTHER, self.daemon()["version"])
         self.finish()
         self.check_tools()
