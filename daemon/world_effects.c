@@ -313,6 +313,7 @@ static void start_input(struct daemon *d, const struct task *t, const struct cal
     char run[24], call[24];
     world_run_name(c->run, run);
     snprintf(call, sizeof call, "c%" PRId64, c->n);
+    FAILPOINT("world.input_due");
     runs_input(d->runs, t->id, run, call, buf_view(&c->input));
     FAILPOINT("world.input_sent");
 }

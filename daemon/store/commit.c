@@ -220,6 +220,10 @@ int commit_batch(struct db *db, struct blobs *blobs, struct store_batch *batch, 
         buf_puts(error, "cannot write the journal: as a test wants it");
         return STORE_E_IO;
     }
+    if (FAILPOINT_FAILS("store.full")) {
+        buf_puts(error, "cannot write the journal: no room, as a test wants it");
+        return STORE_E_FULL;
+    }
     struct commit c = {.db = db, .batch = batch, .error = error};
     status = db_do(db, QUERY_BEGIN);
     if (!status)

@@ -157,6 +157,53 @@ class Tool(Case):
         self.assertEqual("one\nend\n", lines.read_text())
 
 
+class Stopping(Case):
+    """A daemon that is told to stop while it still recovers leaves what it has not taken up to the next start."""
+    allowed_errors = (r"the disk is full: new work is refused",)
+
+    def setUp(self):
+        super().setUp()
+        if b"AGENTD_FAILING" not in AGENTD.read_bytes():
+            self.skipTest("a build without failpoints")
+
+    def stop_in_recovery(self):
+        """The first commit of a start finds no room; what it lets go is let go by a daemon that is already told to stop."""
+        d = self.d
+        failing = d.dir / "failing"
+        failing.write_text("store.full")
+        d.env["AGENTD_FAILING"] = str(failing)
+        d.start(wait=False)
+        poll(lambda: "the disk is full: new work is refused" in d.log_text(), what="a start that waits for room")
+        failing.unlink()
+        d.stop()
+        del d.env["AGENTD_FAILING"]
+
+    def test_input_waits_for_the_next_start(self):
+        read = "while read -r l; do echo $l >> lines; [ $l = end ] && exit 0; done"
+        d = self.daemon([{"calls": [sh(read, yield_ms=300)]}, {"calls": [stdin(1, "one\n", yield_ms=1000)]},
+                         {"calls": [stdin(1, "end\n", yield_ms=LONG)]}, {"say": "ok"}],
+                        limits={"database_retry_ms": 60000}, start=False)
+        d.env["AGENTD_FAILPOINT"] = "world.input_due"  # the call is committed, and nothing of it sent
+        d.start()
+        c = d.client()
+        task = c.create(d.workspace)
+        self.assertEqual(-signal.SIGKILL, d.process.wait(60))
+        d.process = None
+        del d.env["AGENTD_FAILPOINT"]
+        self.stop_in_recovery()
+        lines = d.workspace / "lines"
+        self.assertFalse(lines.exists())
+        d.start()
+        c = d.client()
+        c.subscribe(task=task, after_seq=0)
+        c.wait_state(task, "completed")
+        self.assertEqual("one\nend\n", lines.read_text())
+        self.assertEqual(["done"], [e["outcome"] for e in c.of(task, "run.ended")])
+        self.assertEqual([], [e for e in c.of(task, "tool.result") if "not written" in e["output"] or "not be written" in e["output"]])
+        self.assertEqual([("input", "resent")] * 2, [(f["what"], f["became"]) for e in c.of(task, "recovered")
+                                                     for f in e["in_flight"] if f["what"] == "input"])
+
+
 class Model(Case):
     def test_killed_in_the_middle_of_a_response(self):
         mid = threading.Event()
