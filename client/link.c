@@ -142,5 +142,6 @@ int link_subscribe(struct link *l, const char *task, int64_t after_seq, bool del
     link_reply_free(&reply);
     *ret = l->subscriptions_n;
     l->subscriptions[l->subscriptions_n++] = s;
-    return LINK_OK;
+    rc = link_tell_read_only(l);
+    return rc == LINK_E_LOST ? LINK_OK : rc; /* it is found again when something is awaited */
 }

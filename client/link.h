@@ -20,7 +20,8 @@ struct link_options {
     /* Set by the user's signal handler; every wait looks at it. `mask` is the signal mask while waiting (NULL: unchanged). */
     volatile sig_atomic_t *interrupted;
     const sigset_t *mask;
-    /* Told, in a sentence, when the connection is lost and found again. May be NULL. */
+    /* Told, in a sentence, when the connection is lost and found again, and when events are awaited of a daemon that makes none. May be
+     * NULL. */
     void (*talk)(const char *sentence);
 };
 

@@ -231,10 +231,30 @@ static int64_t first_pause_ms(const struct link *l)
     return ms < LOSSES_PAUSE_MS_MAX ? ms : LOSSES_PAUSE_MS_MAX;
 }
 
+int link_tell_read_only(struct link *l)
+{
+    CLEANUP(link_reply_free) struct link_reply reply = {0};
+    int rc = link_exchange(l, METHOD_DAEMON_STATUS, &(struct params_daemon_status){0}, link_now_ms() + LINK_INITIALIZE_MS, &reply);
+    const char *reason = json_string_value(json_object_get(json_object_get(json_object_get(reply.json, "daemon"), "read_only"), "reason"));
+    CLEANUP(buf_free) struct buf b = {0};
+    if (reason)
+        buf_printf(&b, "agentd is read-only, nothing goes on until it can write again: %s. See agentctl doctor", reason);
+    if (reason)
+        talk(l, buf_cstr(&b));
+    if (rc == LINK_TIMEOUT)
+        link_close(l);
+    return rc == LINK_TIMEOUT ? LINK_E_LOST : rc;
+}
+
 /* One attempt at a new connection. LINK_E_LOST: it has to go on. */
 static int try_reconnect(struct link *l)
 {
+    int64_t lost_ms = l->lost_ms;
     int rc = connect_once(l);
+    if (rc == LINK_OK)
+        rc = link_tell_read_only(l);
+    if (rc == LINK_E_LOST)
+        l->lost_ms = lost_ms;
     int64_t passed_ms = link_now_ms() - l->lost_ms;
     if (rc == LINK_OK && l->told && l->losses <= LOSSES_FREE)
         talk(l, "connected again");

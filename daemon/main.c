@@ -194,6 +194,7 @@ static int open_journal(struct daemon *d, struct parts *p)
 static int open_store(struct daemon *d, struct parts *p)
 {
     bool often = failures_read_only(d->failures);
+    read_only_clean(d->state_dir);
     if (!often && !p->lifecycle.read_only)
         return open_journal(d, p);
     CLEANUP(buf_free) struct buf reason = {0};

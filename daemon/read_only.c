@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define READ_ONLY_NAME "agentd-read-only"
+#define PLACES_N 2
 #define ROOM_BYTES 1048576 /* beside the copy: for the index of its log */
 #define MIB 1048576
 #define PROBE_NAME "agentd.probe"
@@ -91,7 +92,6 @@ static int copy_to(struct read_only *r, const char *place, struct buf *error)
     }
     CLEANUP(buf_free) struct buf path = {0}, why = {0};
     put_name(&path, place, dir);
-    remove_folder(buf_cstr(&path));
     int rc = mkdir(buf_cstr(&path), 0700) < 0 ? -1 : 0;
     if (rc < 0)
         buf_printf(error, "; %s cannot be made: %s", buf_cstr(&path), strerror(errno));
@@ -104,13 +104,33 @@ static int copy_to(struct read_only *r, const char *place, struct buf *error)
     return rc;
 }
 
+static void find_places(const char *ret[PLACES_N])
+{
+    const char *run = getenv("XDG_RUNTIME_DIR"), *tmp = getenv("TMPDIR");
+    ret[0] = run && *run == '/' ? run : NULL;
+    ret[1] = !tmp || !*tmp ? "/tmp" : *tmp == '/' ? tmp : NULL;
+}
+
+void read_only_clean(const char *state_dir)
+{
+    const char *places[PLACES_N];
+    find_places(places);
+    for (size_t i = 0; i < PLACES_N; i++) {
+        CLEANUP(buf_free) struct buf path = {0};
+        if (places[i])
+            put_name(&path, places[i], state_dir);
+        if (path.n)
+            remove_folder(buf_cstr(&path));
+    }
+}
+
 static int copy_somewhere(struct read_only *r, struct buf *error)
 {
-    const char *tmp = getenv("TMPDIR");
-    const char *const places[] = {getenv("XDG_RUNTIME_DIR"), tmp && *tmp ? tmp : "/tmp"};
+    const char *places[PLACES_N];
     CLEANUP(buf_free) struct buf why = {0};
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-        if (places[i] && places[i][0] == '/' && copy_to(r, places[i], &why) == 0)
+    find_places(places);
+    for (size_t i = 0; i < PLACES_N; i++)
+        if (places[i] && copy_to(r, places[i], &why) == 0)
             return 0;
     buf_printf(error, "no copy of the database could be made, from which agentd would serve read-only%s. Set TMPDIR to a folder with room "
                       "on a disk that works", buf_cstr(&why));

@@ -31,8 +31,10 @@ static int64_t tasks_not_final(struct daemon *d)
 {
     int64_t n = 0;
     struct task *task;
-    if (d->read_only) /* none is in memory */
+    if (d->read_only) { /* in memory are those that somebody looked at */
         store_tasks_live(d->store, count_row, &n);
+        return n;
+    }
     LIST_EACH(task, core_tasks(d->core), struct task, node)
     {
         n += task_final(task) ? 0 : 1;

@@ -2,6 +2,7 @@
 read-only, from a copy, until it can write. A build with failpoints plays the disk: what AGENTD_FAILING lists fails meanwhile."""
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import unittest
@@ -73,6 +74,7 @@ class ReadOnly(Case):
         c.close()
 
         self.break_down("store.commit")
+        waits = p.ctl_start("wait", "one", stdout=subprocess.DEVNULL)
         try:
             p.ctl("steer", "one", "this meets the disk", timeout_s=60, env=dict(p.env, AGENTD_FAILING=""))
         except subprocess.TimeoutExpired:
@@ -84,6 +86,7 @@ class ReadOnly(Case):
         self.assertEqual(1, shown["tasks_live"])
         self.read_only_views(p, task, before)
         self.nothing_changes(p)
+        self.assertRegex(p.ctl("wait", "one", "--timeout", "1s", check=6).stderr, "read-only, nothing goes on .*as a test wants it")
         size = (p.dir / "ticks").stat().st_size
         poll(lambda: (p.dir / "ticks").stat().st_size > size, what="the tool that works on")
 
@@ -102,12 +105,19 @@ class ReadOnly(Case):
         (p.dir / "enough").touch()
         c.subscribe(task=task, after_seq=0)
         c.wait_state(task, "completed")
+        self.assertIn("read-only, nothing goes on", waits.communicate(timeout=60)[1])
+        self.assertEqual(0, waits.returncode)
         seqs = [e["seq"] for e in c.journal(task)]
         self.assertEqual(list(range(1, len(seqs) + 1)), seqs)
         checks = {k["name"]: k for k in json.loads(p.ctl("doctor", "--json").stdout)["checks"]}
         self.assertFalse(checks["journal"]["ok"])  # it is told what happened
         self.assertIn("as a test wants it", checks["journal"]["detail"])
         self.assertIn("an agentd ended at", p.ctl("daemon", "status", check=0).stdout)
+        left = shown["read_only"]["copy"]  # as by a daemon that was killed in the mode
+        os.mkdir(left, 0o700)
+        pathlib.Path(left, "agentd.db").write_text("precious")
+        p.ctl("daemon", "restart", check=0)
+        self.assertFalse(os.path.exists(left))
 
     def read_only_views(self, p, task, before):
         c = self.client()
