@@ -223,6 +223,14 @@ static int make_runs_dir(struct daemon *d, struct parts *p)
     return fail_io(d, &p->error);
 }
 
+/* A disk that is full, or fails once, is no reason to stay down. */
+static int fail_socket(struct daemon *d, int negative_errno, struct buf *error)
+{
+    if (negative_errno == -EIO)
+        return fail_io(d, error);
+    return fail(negative_errno == -ENOSPC || negative_errno == -EDQUOT ? LIFECYCLE_EXIT_ROOM : LIFECYCLE_EXIT_STATE, "", error);
+}
+
 /* What is written next is numbered from here. */
 static int find_end(struct daemon *d, struct parts *p)
 {
@@ -257,8 +265,9 @@ static int build(struct daemon *d, struct parts *p)
                                              .callbacks = world_runs_callbacks(),
                                              .arg = d});
     d->watches = watches_new(d->loop, world_file_changed, d);
-    if (rpc_new(d, d->socket_path, inherited_socket(), &d->rpc, &p->error) < 0)
-        return fail(LIFECYCLE_EXIT_STATE, "", &p->error);
+    r = rpc_new(d, d->socket_path, inherited_socket(), &d->rpc, &p->error);
+    if (r < 0)
+        return fail_socket(d, r, &p->error);
     if (!d->read_only && world_recover(d, &p->error) < 0)
         return fail_io(d, &p->error);
     if (!d->read_only)

@@ -126,11 +126,10 @@ static int replace_stale(const char *path, int dir, const char *base, const stru
         buf_printf(error, "%s cannot be replaced, somebody may be using it: %s", path, strerror(found));
         return -1;
     }
-    if (unlinkat(dir, base, 0) < 0 && errno != ENOENT) {
-        buf_printf(error, "cannot replace %s: %s", path, strerror(errno));
-        return -1;
-    }
-    return 0;
+    int failed = unlinkat(dir, base, 0) < 0 && errno != ENOENT ? errno : 0;
+    if (failed)
+        buf_printf(error, "cannot replace %s: %s", path, strerror(failed));
+    return -failed;
 }
 
 static int bind_private(int fd, const struct sockaddr_un *address)
@@ -147,14 +146,17 @@ static int bind_in(const char *path, int dir, const char *base, int *ret_fd, str
                    struct buf *error)
 {
     struct sockaddr_un address;
-    if (address_of(path, dir, base, &address, error) < 0 ||
-        replace_stale(path, dir, base, &address, error) < 0)
-        return -1;
+    int rc = address_of(path, dir, base, &address, error);
+    if (rc == 0)
+        rc = replace_stale(path, dir, base, &address, error);
+    if (rc < 0)
+        return rc;
     CLEANUP(close_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct stat st;
     if (fd < 0 || bind_private(fd, &address) < 0 || fstatat(dir, base, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-        buf_printf(error, "cannot listen on %s: %s", path, strerror(errno));
-        return -1;
+        rc = -errno;
+        buf_printf(error, "cannot listen on %s: %s", path, strerror(-rc));
+        return rc;
     }
     *ret_file = (struct listen_file){.made = true, .dev = st.st_dev, .ino = st.st_ino};
     *ret_fd = fd;

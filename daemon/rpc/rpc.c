@@ -90,7 +90,7 @@ int rpc_new(struct daemon *d, const char *path, int fd, struct rpc **ret, struct
     struct listen_file file = {0};
     int rc = fd >= 0 ? listen_inherited(fd, error) : listen_open(path, &fd, &file, error);
     if (rc < 0)
-        return -1;
+        return rc;
     signal(SIGPIPE, SIG_IGN); /* a client that goes away is an error of its write */
     struct rpc *r = server_new(d, path);
     r->file = file;

@@ -14,7 +14,7 @@ struct daemon;
 /* Binds `path` (a missing folder is made, 0700; one that others own or can write is refused; socket 0600;
  * paths beyond 108 bytes go through /proc/self/fd) and listens. A stale socket is replaced; any other kind of
  * file is left alone and is an error. If `fd` >= 0 it is a listening socket inherited from a service manager.
- * 0 or -1 with a sentence. */
+ * 0, or a sentence and -1, or the negative errno where the disk may be the reason. */
 int rpc_new(struct daemon *d, const char *path, int fd, struct rpc **ret, struct buf *error);
 /* Sends what the sockets take of what is due, closes all connections and removes the socket's file if it is
  * the one that was made. The memory goes in the last close callback: the loop has to run on for that. Calls

@@ -279,6 +279,18 @@ class Mounted(Case):
             c.call("task/steer", task=task, text="x")
         self.assertEqual(READ_ONLY, refused.exception.code)
 
+    def test_a_socket_that_finds_no_room_is_tried_again(self):
+        p = self.place()
+        p.write_config("http://127.0.0.1:9/v1")
+        p.socket.parent.mkdir(mode=0o700)
+        script = (f'mount -t tmpfs -o nr_inodes=2,mode=700 none {p.socket.parent} && touch {p.socket.parent}/full || exit 99; '
+                  f'exec {AGENTD} --foreground')
+        done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, env=p.env, text=True, timeout=120)
+        if done.returncode == 99 or "unshare:" in done.stderr:
+            self.skipTest("no right to mount a file system here")
+        self.assertEqual(73, done.returncode, done.stderr)  # which is started again, see lifecycle.h
+        self.assertIn("No space left", done.stderr)
+
     def test_it_is_started_there_though_its_log_cannot_be_written(self):
         m = self.model([{"say": "ok"}])
         p = self.place()
