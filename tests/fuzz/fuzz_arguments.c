@@ -25,6 +25,31 @@ static void check_run(const struct call_spec *s, const struct limits *limits)
     HOLDS((int64_t)s->payload.n <= limits->patch_bytes_max);
 }
 
+static void check_wait(const struct call_spec *s, const struct limits *limits)
+{
+    HOLDS(s->conditions_n > 0 && (int64_t)s->conditions_n <= limits->wait_conditions_max);
+    for (size_t i = 0; i < s->conditions_n; i++) {
+        const struct condition *c = &s->conditions[i];
+        switch (c->kind) {
+        case CONDITION_TIME:
+            HOLDS(c->delay_ms >= 0 && c->delay_ms <= limits->wait_ms_max);
+            break;
+        case CONDITION_CLOCK:
+            break;
+        case CONDITION_RUN:
+            HOLDS(c->run > 0);
+            break;
+        case CONDITION_FILE:
+            HOLDS(c->path.n > 0 && c->path.p[0] == '/' && !memchr(c->path.p, 0, c->path.n));
+            HOLDS((int64_t)c->path.n <= limits->wait_path_bytes_max);
+            break;
+        case CONDITION_ANSWER:
+        case CONDITION_QUOTA:
+            fuzz_broken("a model cannot wait for it", __FILE__, __LINE__);
+        }
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct str in = fuzz_input(data, size);
@@ -36,9 +61,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     HOLDS(str_eqz(s.wire_id, "wire") && utf8_valid(s.tool));
     HOLDS(s.arguments.n > 0 && wire_json_valid(s.arguments, 64) && strchr("{\"", s.arguments.p[0]));
     HOLDS(!memchr(s.arguments.p, '\n', s.arguments.n) && utf8_valid(s.arguments));
-    HOLDS(s.sort == CALL_SORT_ANSWER || s.sort == CALL_SORT_RUN || s.sort == CALL_SORT_INPUT);
+    HOLDS(s.sort == CALL_SORT_ANSWER || s.sort == CALL_SORT_RUN || s.sort == CALL_SORT_INPUT || s.sort == CALL_SORT_WAIT);
     if (s.sort == CALL_SORT_ANSWER) {
         check_answer(&s);
+        return 0;
+    }
+    if (s.sort == CALL_SORT_WAIT) {
+        check_wait(&s, &limits);
         return 0;
     }
     HOLDS(s.yield_ms >= 0 && s.yield_ms <= limits.yield_ms_max);
