@@ -112,8 +112,8 @@ static void hold(struct daemon *d, const char *task, struct held *h)
         return;
     }
     int status = store_task_archived(d->store, task);
-    if (status == STORE_E_NONE && store_task_load(d->store, task, hold_stored, h) == STORE_E_NONE)
-        return;
+    if (status == STORE_E_NONE)
+        status = store_task_load(d->store, task, hold_stored, h);
     h->all = h->all || (status != 0 && status != STORE_E_NONE);
 }
 

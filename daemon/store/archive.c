@@ -101,14 +101,17 @@ static int archive_retire(struct archive *a, struct db *db, int64_t now_ms, bool
     int64_t n = 0, ended_ms = 0, boot_ms = clock_ms(CLOCK_BOOTTIME);
     int status = archive_oldest(a, db, &n, &ended_ms);
     if (status == STORE_E_NONE) {
-        archive_set_over(a, above);
+        if (!above || !a->sweep.again)
+            archive_set_over(a, above);
         *ret_wait_ms = above ? least(*ret_wait_ms, OVER_MS) : *ret_wait_ms;
         return 0;
     }
     if (status)
         return status;
     archive_set_over(a, false);
-    int64_t due_ms = above ? 0 : a->keep.keep_ms > 0 ? ended_ms + a->keep.keep_ms - now_ms : ARCHIVE_NEVER;
+    int64_t due_ms = a->keep.keep_ms > 0 ? ended_ms + a->keep.keep_ms - now_ms : ARCHIVE_NEVER;
+    if (above) /* the room of files that only wait to be removed is not taken from yet another task */
+        due_ms = least(due_ms, a->sweep.again ? OVER_MS : 0);
     if (due_ms <= 0 && a->refused_ms && boot_ms < a->refused_ms + REFUSED_MS)
         due_ms = REFUSED_MS;
     if (due_ms > 0) {
@@ -265,6 +268,18 @@ static bool archive_answered(struct archive *a)
     return ask == ASK_YES;
 }
 
+/* Work goes on with what can be read; what is damaged may be of a task that nobody asks about. Whoever asks about it, or for a check,
+ * is told. */
+static void archive_give_up(struct archive *a, int64_t *ret_wait_ms, struct buf *error)
+{
+    log_error("%s: nothing more is archived or removed before the next start; put a backup in the database's place", buf_cstr(error));
+    buf_clear(error);
+    *ret_wait_ms = ARCHIVE_NEVER;
+    atomic_store(&a->on, false);
+    if (atomic_load(&a->ask) == ASK_YES)
+        atomic_store(&a->ask, ASK_OVER); /* the task is still there */
+}
+
 int archive_step(struct archive *a, struct db *db, struct blobs *blobs, int64_t *ret_wait_ms, struct buf *error)
 {
     bool more = true;
@@ -282,6 +297,10 @@ int archive_step(struct archive *a, struct db *db, struct blobs *blobs, int64_t 
         status = a->task ? archive_move_step(a, db, blobs, error) : archive_choose(a, db, blobs, ret_wait_ms);
     if (status && !error->n)
         db_explain(db, "cannot look after what is stored", error);
+    if (status == STORE_E_FOREIGN) {
+        archive_give_up(a, ret_wait_ms, error);
+        return 0;
+    }
     return !status || status == STORE_E_FULL ? status : STORE_E_IO;
 }
 

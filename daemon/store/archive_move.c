@@ -192,7 +192,7 @@ static int archive_end(struct db *db, int status, const char *what, struct buf *
         db_explain(db, what, error);
     if (!sqlite3_get_autocommit(db->h))
         db_do(db, QUERY_ROLLBACK);
-    return status == STORE_E_FULL || status == ARCHIVE_E_UNREADABLE ? status : STORE_E_IO;
+    return status == STORE_E_FULL || status == STORE_E_FOREIGN || status == ARCHIVE_E_UNREADABLE ? status : STORE_E_IO;
 }
 
 /* STORE_E_NONE if the task is not there, or at work. */
@@ -333,7 +333,7 @@ int archive_scrap(struct db *db, bool *ret_over, struct buf *freed, struct buf *
     }
     if (status) {
         db_explain(db, "cannot look for what is left of removed tasks", error);
-        return STORE_E_IO;
+        return status;
     }
     status = db_do(db, QUERY_BEGIN);
     if (!status)

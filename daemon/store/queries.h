@@ -21,8 +21,10 @@
     /* The usual case: a live task stays live under its name, and no index is touched. */                    \
     X(TASK_UPDATE, "UPDATE tasks SET state = ?3, seq = ?5, updated_ms = ?7, snapshot = ?8"                   \
                    " WHERE id = ?1 AND name = ?2 AND live = 1 AND ?4 = 1")                                   \
-    X(TASK_PUT, "INSERT INTO tasks (id, name, state, live, seq, created_ms, updated_ms, snapshot)"           \
-                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"                                                   \
+    /* A number of its own: what is left of a task that was removed may still stand in `archives`. */        \
+    X(TASK_PUT, "INSERT INTO tasks (n, id, name, state, live, seq, created_ms, updated_ms, snapshot)"        \
+                " VALUES (1 + max(coalesce((SELECT max(n) FROM tasks), 0),"                                  \
+                " coalesce((SELECT max(task) FROM archives), 0)), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"           \
                 " ON CONFLICT (id) DO UPDATE SET name = excluded.name, state = excluded.state,"              \
                 " live = excluded.live, seq = excluded.seq, updated_ms = excluded.updated_ms,"               \
                 " snapshot = excluded.snapshot")                                                             \

@@ -11,18 +11,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int sweep_begin(struct sweep *w, const struct blobs *blobs, struct buf *error)
+/* Whether it can be looked through now. */
+static bool sweep_begin(struct sweep *w, const struct blobs *blobs)
 {
     int fd = openat(blobs->folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     w->dir = fd < 0 ? NULL : fdopendir(fd);
     w->bytes = 0;
     w->again = false;
     if (w->dir)
-        return 0;
-    buf_printf(error, "cannot read the folder blobs: %s", strerror(errno));
+        return true;
+    log_warn("the folder blobs cannot be read: %s", strerror(errno));
     if (fd >= 0)
         close(fd);
-    return STORE_E_IO;
+    return false;
 }
 
 static int blob_named(struct db *db, const uint8_t hash[BLOB_HASH_SIZE], bool *ret, struct buf *error)
@@ -35,7 +36,7 @@ static int blob_named(struct db *db, const uint8_t hash[BLOB_HASH_SIZE], bool *r
     if (rc == SQLITE_ROW || rc == SQLITE_DONE)
         return 0;
     db_explain(db, "cannot look for what names a file", error);
-    return STORE_E_IO;
+    return db_failure(db);
 }
 
 static int sweep_one(struct sweep *w, struct db *db, struct blobs *blobs, const uint8_t hash[BLOB_HASH_SIZE], bool *ret_gone,
@@ -75,8 +76,10 @@ static int sweep_entry(struct sweep *w, struct db *db, struct blobs *blobs, cons
 
 int sweep_step(struct sweep *w, struct db *db, struct blobs *blobs, bool *ret_over, struct buf *error)
 {
-    *ret_over = false;
-    int status = w->dir ? 0 : sweep_begin(w, blobs, error);
+    *ret_over = !w->dir && !sweep_begin(w, blobs); /* it is only room: looked at again by the next walk */
+    if (*ret_over)
+        return 0;
+    int status = 0;
     for (int i = 0; !status && i < SWEEP_FILES && !*ret_over; i++) {
         struct dirent *entry = readdir(w->dir);
         if (entry)

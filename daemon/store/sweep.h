@@ -15,7 +15,8 @@ struct sweep {
     bool again; /* something could not be removed yet */
 };
 
-/* *ret_over: it was the last step; blobs->bytes is right then. 0, or STORE_E_IO with a sentence. */
+/* *ret_over: it was the last step; blobs->bytes is right then, unless the folder cannot be read now. 0; STORE_E_* of the database with a
+ * sentence. */
 int sweep_step(struct sweep *w, struct db *db, struct blobs *blobs, bool *ret_over, struct buf *error);
 /* Removes those of `hashes` that no row names; what somebody may still read stays for the next walk. */
 int sweep_files(struct sweep *w, struct db *db, struct blobs *blobs, struct str hashes, struct buf *error);

@@ -46,7 +46,7 @@ static bool is_held(struct runs *r, const char *task, const char *run, const int
     if (link_find(r, task, run))
         return true;
     int fd = runs_open_dir(r, task, run);
-    bool alive = fd >= 0 && runs_lock_held(fd);
+    bool alive = runs_lock_held(fd);
     if (fd >= 0)
         close(fd);
     return alive;
