@@ -296,7 +296,19 @@ static int put_in_place(struct commit *c)
             return fail(c, s->file->path, s->temp ? "cannot be replaced" : "cannot be deleted");
         s->placed = true;
     }
-    return sync_folders(c) < 0 ? -1 : manifest_mark(c, "done");
+    return 0;
+}
+
+/* All is in place: a disk that fails now is no reason to take it back, which would have to write again. Should the power go before it was
+ * synced, the manifest, which is still "ready", says how to finish. */
+static void finish(struct commit *c)
+{
+    CLEANUP(buf_free) struct buf ignored = {0};
+    struct buf *error = c->error;
+    c->error = &ignored;
+    if (sync_folders(c) == 0)
+        manifest_mark(c, "done");
+    c->error = error;
 }
 
 /* Backwards, so that what was there first is there last. */
@@ -365,6 +377,8 @@ int patch_commit(const struct patch_files *f, const char *manifest, struct buf *
         result = prepare(&c);
         if (result == 0)
             result = put_in_place(&c);
+        if (result == 0)
+            finish(&c);
         /* An old content that could not be put back stays where the error says it is, and so does the manifest. */
         bool undone = result < 0 && undo(&c);
         if (result == 0 || undone)

@@ -181,10 +181,11 @@ static bool recover_patch(struct runs *r, const char *task, const char *run, int
     return true;
 }
 
-/* By a signal, or without memory: in the middle of whatever it did. */
-static bool ended_anywhere(const struct run_exit *ended)
+/* In the middle of what it did, by a signal or without memory; or it could not take back what it had begun. An orderly failure leaves no
+ * manifest. */
+static bool patch_left(const struct run_exit *ended, int dirfd)
 {
-    return ended->has_signal || (ended->has_exit_code && ended->exit_code == MEM_EXIT_STATUS);
+    return !(ended->has_exit_code && ended->exit_code == 0) && faccessat(dirfd, RUN_FILE_PATCH, F_OK, 0) == 0;
 }
 
 int runs_take_exit(struct runs *r, const char *task, const char *run, int dirfd, struct run_exit *ret)
@@ -192,11 +193,12 @@ int runs_take_exit(struct runs *r, const char *task, const char *run, int dirfd,
     int found = runs_read_exit(r, dirfd, ret);
     if (found != 0)
         return found;
-    if (!ended_anywhere(ret) || faccessat(dirfd, RUN_FILE_PATCH, F_OK, 0) < 0)
+    if (!patch_left(ret, dirfd))
         return 0;
-    struct run_exit settled;
-    if (recover_patch(r, task, run, dirfd, true, &settled))
-        ret->detail = settled.detail; /* how it ended stays as it was */
+    struct run_exit settled = {.detail = STR("the patch could be neither finished nor taken back: some files may be as it wants them and "
+                                             "others not; their old contents stand beside them as .NAME.agentd-*.old")};
+    recover_patch(r, task, run, dirfd, true, &settled);
+    ret->detail = settled.detail; /* how it ended stays as it was */
     return 0;
 }
 

@@ -259,10 +259,13 @@ static __attribute__((noinline)) bool decide(void)
     return true;
 }
 
+/* What comes behind main (leaks are looked for, counts of coverage written) is none of the program's own. */
+static atomic_bool over;
+
 /* Whether this one is to fail. What unwinding itself allocates is not counted. */
 static __attribute__((noinline)) bool fails(void)
 {
-    if (!control || inside)
+    if (!control || inside || atomic_load(&over))
         return false;
     if (atomic_load(&failing)) {
         errno = ENOMEM;
@@ -279,6 +282,35 @@ static __attribute__((noinline)) bool fails(void)
 /* ---- what it stands before ---- */
 
 #define PUBLIC __attribute__((visibility("default")))
+
+static int (*program_main)(int, char **, char **);
+
+static int main_and_over(int argc, char **argv, char **env)
+{
+    int status = program_main(argc, argv, env);
+    atomic_store(&over, true);
+    return status;
+}
+
+int __libc_start_main(int (*main)(int, char **, char **), int argc, char **argv, void (*init)(void), void (*fini)(void),
+                      void (*rtld_fini)(void), void *stack_end);
+PUBLIC int __libc_start_main(int (*main)(int, char **, char **), int argc, char **argv, void (*init)(void), void (*fini)(void),
+                             void (*rtld_fini)(void), void *stack_end)
+{
+    int (*start)(int (*)(int, char **, char **), int, char **, void (*)(void), void (*)(void), void (*)(void), void *);
+    find("__libc_start_main", &start);
+    program_main = main;
+    return start(main_and_over, argc, argv, init, fini, rtld_fini, stack_end);
+}
+
+PUBLIC void exit(int status)
+{
+    void (*leave)(int);
+    find("exit", &leave);
+    atomic_store(&over, true);
+    leave(status);
+    __builtin_unreachable();
+}
 
 PUBLIC void *malloc(size_t size)
 {
