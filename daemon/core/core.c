@@ -118,7 +118,14 @@ bool core_adopt(struct core *c, const char *task, const struct clock_now *now)
     adopted |= clock_deadline_adopt(&t->idle_at, now);
     struct call *call;
     LIST_EACH(call, &t->calls, struct call, node)
+    {
         adopted |= clock_deadline_adopt(&call->yield_at, now);
+        /* While no daemon was there nothing was under way: its runner's word is waited for from now on. */
+        if (call->input.n && clock_deadline_left(&call->yield_at, now) == 0) {
+            call->yield_at = clock_deadline_in(now, 0);
+            adopted = true;
+        }
+    }
     return waits_adopt(t, now) || adopted;
 }
 

@@ -67,7 +67,8 @@ void core_run_gone(struct core *c, const char *task, int64_t run);
 /* Nor which input was written: the runner's own record says it, and makes a repeat harmless. */
 void core_input_written(struct core *c, const char *task, int64_t call);
 
-/* A start: deadlines of another boot go on in this one. Whether there was one: the task is to be written then. */
+/* A start: deadlines of another boot go on in this one, and the wait for input that was not under way meanwhile begins anew. Whether there
+ * was one: the task is to be written then. */
 bool core_adopt(struct core *c, const char *task, const struct clock_now *now);
 
 /* What should be in flight for a task: writes at most `max` effects, returns how many there are. */

@@ -197,6 +197,41 @@ static void test_input_that_nobody_confirms(void **state)
     assert_true(said(&box.context, "not known"));
 }
 
+/* While no daemon was there nothing was under way: the next start writes it, however late it comes. */
+static void test_input_that_waited_for_a_start(void **state)
+{
+    (void)state;
+    create();
+    struct call_spec call = shell("cat", 0);
+    respond(&call, 1);
+    pass(1);
+    call = input_to(1, "hello\n", 1000);
+    respond(&call, 1);
+    struct buf snapshot = {0};
+    task_snapshot(task(), &snapshot);
+    restart(buf_view(&snapshot));
+    buf_free(&snapshot);
+    forget();
+    box.now.wall_ms += 86400000;
+    box.now.boot_ms += 86400000;
+    struct recover_probe probe = {.run = 1, .probe = RUN_PROBE_ALIVE};
+    struct input in = {.kind = INPUT_RECOVER};
+    in.recover.probes = &probe;
+    in.recover.probes_n = 1;
+    feed(&in);
+    pass(1000);
+    assert_false(said(&box.events, "tool.result"));
+    commit();
+    assert_true(said(&box.effects, "input 2 0"));
+    struct input done = {.kind = INPUT_INPUT_DONE};
+    done.input_done.call = 2;
+    done.input_done.ok = true;
+    feed(&done);
+    pass(0);
+    assert_true(said(&box.events, "tool.result"));
+    assert_true(said(&box.context, "still running"));
+}
+
 static void test_written_input_is_not_written_again(void **state)
 {
     (void)state;
@@ -481,6 +516,7 @@ int main(void)
         T(test_queued_steer_hurries_nothing),
         T(test_input_under_way),
         T(test_input_that_nobody_confirms),
+        T(test_input_that_waited_for_a_start),
         T(test_written_input_is_not_written_again),
         T(test_cancelled_attempt_may_have_cost),
         T(test_unreadable_attempts_may_have_cost),
