@@ -241,10 +241,29 @@ static void input_done_cb(void *arg, const char *task, const char *run, const ch
     feed(arg, &in);
 }
 
+/* It waits for room with all that it was to be given: it has not started, so it has taken nothing. */
+static void roomless_cb(void *arg, const char *task, const char *run)
+{
+    struct daemon *d = arg;
+    const struct task *t = core_task(d->core, task);
+    if (!t)
+        return;
+    world_room_later(d, task, &(struct effect){.kind = EFFECT_RUN, .a = number_of(run)});
+    const struct call *c;
+    LIST_EACH(c, (struct list *)&t->calls, struct call, node)
+    {
+        if (c->run == number_of(run) && c->input.n)
+            world_room_later(d, task, &(struct effect){.kind = EFFECT_INPUT, .a = c->n});
+    }
+}
+
 struct runs_callbacks world_runs_callbacks(void)
 {
-    return (struct runs_callbacks){
-        .ended = run_ended_cb, .gone = run_gone_cb, .output = run_output_cb, .input_done = input_done_cb};
+    return (struct runs_callbacks){.ended = run_ended_cb,
+                                   .gone = run_gone_cb,
+                                   .output = run_output_cb,
+                                   .input_done = input_done_cb,
+                                   .roomless = roomless_cb};
 }
 
 void world_collect(void *ctx, const struct task *t, const struct run *run, int64_t bytes_max, struct run_output *ret)

@@ -50,6 +50,7 @@ static char *entry_of(const char *name, const char *ours)
 char **failpoint_env(void)
 {
     static const char *const names[][2] = {{"AGENTD_FAILPOINT", "AGENTD_RUNNER_FAILPOINT"},
+                                           {"AGENTD_FAILING", "AGENTD_FAILING"},
                                            {"ASAN_OPTIONS", "ASAN_OPTIONS"},
                                            {"UBSAN_OPTIONS", "UBSAN_OPTIONS"},
                                            {"LSAN_OPTIONS", "LSAN_OPTIONS"}};

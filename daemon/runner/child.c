@@ -125,13 +125,22 @@ static pid_t child_vfork(struct child *c)
 
 /* ---- program ---- */
 
-static int write_command(struct str text)
+static bool is_long(const struct run_spec *spec)
 {
+    return spec->program == RUN_SPEC_SHELL && spec->payload.n >= ARGUMENT_BYTES_MAX;
+}
+
+int child_write_command(const struct run_spec *spec)
+{
+    if (!is_long(spec))
+        return 0;
     int fd = open(RUN_FILE_COMMAND, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return -1;
-    int result = record_write_all(fd, text);
+    int result = record_write_all(fd, spec->payload);
+    int error = errno;
     close(fd);
+    errno = error;
     return result;
 }
 
@@ -144,15 +153,14 @@ static int shell_argv(struct child *c, struct buf *detail)
 {
     size_t n = 0;
     c->argv[n++] = mem_strdup(find_shell());
-    if (c->spec->payload.n < ARGUMENT_BYTES_MAX) {
+    if (!is_long(c->spec)) {
         c->argv[n++] = mem_strdup("-c");
         c->argv[n++] = mem_dup(c->spec->payload.p, c->spec->payload.n);
         return 0;
     }
     char *folder = getcwd(NULL, 0);
-    if (!folder || write_command(c->spec->payload) < 0) {
-        buf_printf(detail, "the command could not be written: %s", strerror(errno));
-        free(folder);
+    if (!folder) {
+        buf_printf(detail, "the run's folder is gone: %s", strerror(errno));
         return -1;
     }
     struct buf path = {0};

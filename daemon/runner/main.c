@@ -64,6 +64,10 @@ static int independent(struct runner *r, const char *folder)
 /* The at-most-once gate. 0: through; 1: somebody was here before; -1 with errno. */
 static int pass_gate(const struct runner *r)
 {
+    if (FAILPOINT_FAILS("runner.full")) {
+        errno = ENOSPC;
+        return -1;
+    }
     int fd = open(RUN_FILE_START, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return errno == EEXIST ? 1 : -1;
@@ -76,7 +80,13 @@ static int pass_gate(const struct runner *r)
     return 0;
 }
 
-/* Whether a process runs. 1: there is nothing to do here at all. */
+static bool is_full(int error)
+{
+    return error == ENOSPC || error == EDQUOT;
+}
+
+/* Whether a process runs. > 0: there is nothing to do here, or nothing yet. */
+enum { BEGIN_OVER = 1, BEGIN_FULL = 2 };
 static int begin(struct runner *r, struct buf *detail)
 {
     if (lseek(RUNNER_FD_SPEC, 0, SEEK_SET) < 0 || record_read(RUNNER_FD_SPEC, RUN_SPEC_BYTES_MAX, &r->spec_bytes) < 0 ||
@@ -85,18 +95,23 @@ static int begin(struct runner *r, struct buf *detail)
         return -1;
     }
     if (access(RUN_FILE_START, F_OK) == 0)
-        return 1;
-    if (ending_reserve(r) < 0) {
-        buf_puts(detail, "the disk is full: there is no room even for how it ends");
-        return -1;
+        return BEGIN_OVER;
+    if (ending_reserve(r) < 0)
+        return BEGIN_FULL;
+    if (child_write_command(&r->spec) < 0) {
+        int error = errno;
+        buf_printf(detail, "the command could not be written: %s", strerror(error));
+        return is_full(error) ? BEGIN_FULL : -1;
     }
     FAILPOINT("runner.before_gate");
     int gate = pass_gate(r);
     FAILPOINT("runner.after_gate");
+    if (gate < 0 && is_full(errno))
+        return BEGIN_FULL;
     if (gate < 0)
         buf_printf(detail, "the run's folder cannot be written: %s", strerror(errno));
     if (gate != 0)
-        return gate;
+        return gate < 0 ? gate : BEGIN_OVER;
     return child_start(r, detail);
 }
 
@@ -181,7 +196,7 @@ int main(int argc, char **argv)
     CLEANUP(buf_free) struct buf detail = {0};
     int begun = begin(&r, &detail);
     if (begun > 0)
-        return 0;
+        return begun == BEGIN_FULL ? RUNNER_EXIT_FULL : 0;
     if (begun < 0) {
         ending_not_started(&r, buf_view(&detail)); /* the daemon reads it when it sees that we are gone */
         return 0;

@@ -33,6 +33,8 @@
 /* `agentd-runner FOLDER`, with these two descriptors: */
 #define RUNNER_FD_SPEC 3 /* holds the lock */
 #define RUNNER_FD_LISTEN 4
+/* It found no room to pass the gate: no `start`, no record. It can be started again. */
+#define RUNNER_EXIT_FULL 73
 
 #define RUN_SPEC_BYTES_MAX (96 * 1024 * 1024)
 #define RUN_RECORD_BYTES_MAX 65536

@@ -50,6 +50,8 @@ struct runner {
 
 /* child.c: opens pipes or a PTY and starts the process. 0, or -1 with a sentence in `detail`. */
 int child_start(struct runner *r, struct buf *detail);
+/* Of a command line that is too long for an argument: before the gate, since it may find no room. -1 with errno. */
+int child_write_command(const struct run_spec *spec);
 
 /* output.c */
 /* Takes what is there, at most a few buffers full. */

@@ -389,12 +389,28 @@ static void settle_inputs(struct link *l, int dirfd)
         input_done(l, w, runs_input_taken(dirfd, w->call) ? NULL : "the process has ended");
 }
 
+/* Only what has no `start` may start again. */
+static bool starts_again(const struct link *l, int dirfd)
+{
+    return l->roomless && !l->ended_told && dirfd >= 0 && faccessat(dirfd, RUN_FILE_START, F_OK, 0) < 0 && errno == ENOENT;
+}
+
+static void link_roomless(struct link *l)
+{
+    struct runs *r = l->runs;
+    list_remove(&l->node);
+    if (!r->closing)
+        r->callbacks.roomless(r->arg, l->task, l->run);
+    link_drop(l);
+}
+
 static void link_gone(struct link *l)
 {
-    siginfo_t info;
+    siginfo_t info = {0};
     struct runs *r = l->runs;
     if (l->pid_fd >= 0)
         waitid(P_PIDFD, (id_t)l->pid_fd, &info, WEXITED | WNOHANG); /* ECHILD: a daemon before us started it */
+    l->roomless = l->roomless || (info.si_code == CLD_EXITED && info.si_status == RUNNER_EXIT_FULL);
     if (l->ctl_fd >= 0)
         receive(l);
     l->check_ms = 0;
@@ -409,6 +425,11 @@ static void link_gone(struct link *l)
         unwatch(&l->ctl, &l->ctl_fd);
         unwatch(&l->pid, &l->pid_fd);
         link_check_in(l, LOOK_AGAIN_MS);
+        return;
+    }
+    if (found < 0 && starts_again(l, dirfd)) {
+        close(dirfd);
+        link_roomless(l);
         return;
     }
     settle_inputs(l, dirfd);
@@ -456,6 +477,11 @@ void link_check(struct link *l)
     held = held || connected;
     if (dirfd >= 0)
         close(dirfd);
+    if (!held && l->pid_fd >= 0 && !l->leaving) { /* who ends lets go of the lock a moment before he can be waited for */
+        l->leaving = true;
+        link_check_in(l, LOOK_AGAIN_MS);
+        return;
+    }
     if (!held) {
         link_gone(l);
         return;

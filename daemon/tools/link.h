@@ -32,6 +32,8 @@ struct link {
     char *failed;    /* it could not be started: why */
     int64_t check_ms; /* loop time of the next look at it; 0: none is due */
     int64_t check_delay_ms;
+    bool leaving;    /* the lock is free; its end is to be seen in a moment */
+    bool roomless;   /* its runner found no room to start it */
     bool ended_due; /* its end was said, but the record could not be read yet */
     bool hello, ended_told, kill_wanted, gone;
 };

@@ -214,9 +214,10 @@ static int make_dir(const struct runs *r, const char *task, const char *run)
     int result = mkdir(path.p, 0700);
     if (result < 0 && errno == ENOENT) { /* the first of its task */
         path.p[folder_n] = 0;
-        mkdir(path.p, 0700);
-        path.p[folder_n] = '/';
         result = mkdir(path.p, 0700);
+        path.p[folder_n] = '/';
+        if (result == 0 || errno == EEXIST)
+            result = mkdir(path.p, 0700);
     }
     if (result < 0 && errno != EEXIST)
         return -1;

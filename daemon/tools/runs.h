@@ -22,6 +22,8 @@ struct runs_callbacks {
     void (*output)(void *arg, const char *task, const char *run, int64_t total);
     /* What became of runs_input(): ok, or why not. */
     void (*input_done)(void *arg, const char *task, const char *run, const char *call, bool ok, const char *error);
+    /* As if runs_start() had said RUNS_E_FULL: its runner found no room to start it, and is gone. What was put in for it is forgotten. */
+    void (*roomless)(void *arg, const char *task, const char *run);
 };
 
 struct runs_config {

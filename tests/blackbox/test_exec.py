@@ -6,7 +6,7 @@ import threading
 import time
 import unittest
 
-from lib import Case, RpcError, alive, call, poll, processes_of, sh, stdin
+from lib import AGENTD, Case, RpcError, alive, call, poll, processes_of, sh, stdin
 
 LONG = 120000
 
@@ -311,6 +311,52 @@ class Killing(Case):
         self.assertEqual(1, len(found))
         c.call("task/cancel", task=task)
         poll(lambda: not alive(found[0]), what="its end")
+
+
+class Room(Case):
+    """A process whose runner finds no room to start it waits for room, with all that is asked of it meanwhile."""
+
+    def begin(self):
+        if b"AGENTD_FAILING" not in AGENTD.read_bytes():
+            self.skipTest("a build without failpoints")
+        d = self.daemon([{"calls": [sh("echo effect >> effects; read -r l; echo $l", yield_ms=300)]}, {"calls": [stdin(1, "hello\n", yield_ms=LONG)]},
+                         {"say": "ok"}], limits={"database_retry_ms": 20}, start=False)
+        self.failing = d.dir / "failing"
+        self.failing.write_text("runner.full")
+        d.env["AGENTD_FAILING"] = str(self.failing)
+        d.start()
+        c = d.client()
+        task = c.create(d.workspace)
+        poll(lambda: d.log_text().count("waits for room to start") > 9, what="a process that waits for room, and asks again and again")
+        return c, task
+
+    def check_once(self, c, task):
+        c.wait_state(task, "completed")
+        self.assertEqual("effect\n", (self.d.workspace / "effects").read_text())
+        self.assertEqual([("done", 6)], [(e["outcome"], e["output_bytes"]) for e in c.of(task, "run.ended")])
+
+    def test_it_starts_once_there_is_room(self):
+        c, task = self.begin()
+        c.wait_event(task, "tool.called", n=2)
+        self.assertEqual([], c.of(task, "run.ended"))
+        self.failing.unlink()
+        self.check_once(c, task)
+
+    def test_another_daemon_starts_it(self):
+        c, task = self.begin()
+        self.d.kill()
+        self.d.start()
+        self.failing.unlink()
+        c = self.d.client()
+        c.subscribe(task=task, after_seq=0)
+        self.check_once(c, task)
+
+    def test_it_never_starts_once_it_is_cancelled(self):
+        c, task = self.begin()
+        c.call("task/cancel", task=task)
+        c.wait_state(task, "cancelled")
+        self.assertEqual("not_started", c.wait_event(task, "run.ended")["outcome"])
+        self.assertFalse((self.d.workspace / "effects").exists())
 
 
 if __name__ == "__main__":

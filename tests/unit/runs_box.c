@@ -69,6 +69,12 @@ static void input_done_cb(void *arg, const char *task, const char *run, const ch
     snprintf(s->error, sizeof s->error, "%s", error ? error : "");
 }
 
+static void roomless_cb(void *arg, const char *task, const char *run)
+{
+    assert_string_equal(task, task_id);
+    seen_of(arg, run)->roomless++;
+}
+
 /* It also ends a turn of the loop whose own timers have made the condition true before it went to wait. */
 static void guard_cb(uv_timer_t *timer)
 {
@@ -84,7 +90,7 @@ void daemon_up_with(struct box *b, const char *runner)
         .runner_path = runner,
         .tool_path = TOOL,
         .limits = &b->limits,
-        .callbacks = {ended_cb, gone_cb, output_cb, input_done_cb},
+        .callbacks = {ended_cb, gone_cb, output_cb, input_done_cb, roomless_cb},
         .arg = b,
     });
 }

@@ -21,7 +21,7 @@ extern const char *const plain_env[];
 
 struct seen {
     char run[16];
-    int ended, gone, inputs_ok, inputs_bad;
+    int ended, gone, inputs_ok, inputs_bad, roomless;
     struct run_exit exit;
     char detail[512];
     char error[256];

@@ -13,10 +13,12 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -880,6 +882,56 @@ static void test_many(void **state)
     assert_int_equal(open_descriptors(), before);
 }
 
+/* ---- a full disk ---- */
+
+static bool limit_files(const struct box *b, unsigned long flags, int files_max)
+{
+    char options[32];
+    snprintf(options, sizeof options, "nr_inodes=%d,mode=700", files_max);
+    return mount("none", b->dir, "tmpfs", flags, options) == 0;
+}
+
+/* A file system that takes one file more whenever its start finds no room, wherever that is: it waits, and then it starts, once. */
+static void test_no_room_at_any_step(void **state)
+{
+    struct box *b = *state;
+    int files_max = 1;
+    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || !limit_files(b, 0, files_max)) {
+        print_message("no right to mount a small file system here\n");
+        skip();
+    }
+    CLEANUP(buf_free) struct buf command = {0};
+    buf_puts(&command, "echo x >> ran\n");
+    while (command.n < 120000) /* it gets a file of its own */
+        buf_puts(&command, "# and no more than that\n");
+    const struct run_start run = {.task = task_id, .run = "r1", .program = RUN_PROGRAM_SHELL, .payload = buf_view(&command),
+                                  .workdir = str_of(b->work), .env = plain_env};
+    struct seen *s = seen_of(b, "r1");
+    int refused = 0;
+    while (access(path_of(b, "r1", RUN_FILE_START), F_OK) < 0) {
+        int roomless = s->roomless;
+        assert_in_range(files_max, 1, 20);
+        if (runs_start(b->runs, &run) == RUNS_E_FULL)
+            refused++;
+        else
+            WAIT(b, s->ended || s->roomless > roomless || access(path_of(b, "r1", RUN_FILE_START), F_OK) == 0);
+        assert_true(!s->ended || s->exit.outcome == RUN_OUTCOME_DONE);
+        assert_true(limit_files(b, MS_REMOUNT, ++files_max));
+    }
+    assert_true(limit_files(b, MS_REMOUNT, 1000));
+    WAIT(b, s->gone);
+    assert_true(refused >= 5); /* two folders, spec, exit.tmp, ctl */
+    assert_int_equal(s->roomless, 2); /* command, start */
+    assert_int_equal(s->ended, 1);
+    assert_int_equal(s->exit.outcome, RUN_OUTCOME_DONE);
+    char path[PATH_MAX + 8];
+    snprintf(path, sizeof path, "%s/ran", b->work);
+    CLEANUP(buf_free) struct buf ran = {0};
+    read_file(path, &ran);
+    assert_string_equal(ran.p, "x\n");
+    umount2(b->dir, MNT_DETACH);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, runs_setup, runs_teardown)
 
 int main(int argc, char **argv)
@@ -930,6 +982,7 @@ int main(int argc, char **argv)
         CASE(test_image),
         CASE(test_delete),
         CASE(test_many),
+        CASE(test_no_room_at_any_step),
     };
     return cmocka_run_group_tests_name("runs", tests, NULL, NULL);
 }
