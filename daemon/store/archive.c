@@ -276,6 +276,7 @@ static void archive_give_up(struct archive *a, int64_t *ret_wait_ms, struct buf 
     buf_clear(error);
     *ret_wait_ms = ARCHIVE_NEVER;
     atomic_store(&a->on, false);
+    atomic_store(&a->over, false); /* nobody looks any more whether it is */
     if (atomic_load(&a->ask) == ASK_YES)
         atomic_store(&a->ask, ASK_OVER); /* the task is still there */
 }
@@ -297,7 +298,7 @@ int archive_step(struct archive *a, struct db *db, struct blobs *blobs, int64_t 
         status = a->task ? archive_move_step(a, db, blobs, error) : archive_choose(a, db, blobs, ret_wait_ms);
     if (status && !error->n)
         db_explain(db, "cannot look after what is stored", error);
-    if (status == STORE_E_FOREIGN) {
+    if (status == STORE_E_FOREIGN || (status && status != STORE_E_FULL && db_cannot_read(db))) {
         archive_give_up(a, ret_wait_ms, error);
         return 0;
     }

@@ -182,6 +182,8 @@ static int move_context(struct move *m, bool *ret_none)
 static int archive_end(struct db *db, int status, const char *what, struct buf *error)
 {
     FAILPOINT("store.archive.before_commit");
+    if (status && db_cannot_read(db))
+        status = STORE_E_FOREIGN;
     if (!status)
         status = db_do(db, QUERY_COMMIT);
     if (!status) {

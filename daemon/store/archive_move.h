@@ -15,7 +15,7 @@ enum {
 };
 
 /* One transaction. *ret_over: nothing of the task is left to move, or it is not ended any more. `freed`: hashes are
- * appended, of files that no row of the task names any more. 0; STORE_E_FULL, STORE_E_FOREIGN (the database is damaged),
+ * appended, of files that no row of the task names any more. 0; STORE_E_FULL, STORE_E_FOREIGN (the database is damaged, or cannot be read),
  * ARCHIVE_E_UNREADABLE (nothing was changed); STORE_E_IO (in doubt). */
 int archive_move(struct db *db, const struct blobs *blobs, int64_t task, int64_t now_ms, bool *ret_over, struct buf *freed,
                  struct buf *error);

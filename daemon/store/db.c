@@ -59,6 +59,11 @@ int db_failure(struct db *db)
     return status ? status : STORE_E_IO;
 }
 
+bool db_cannot_read(struct db *db)
+{
+    return sqlite3_extended_errcode(db->h) == SQLITE_IOERR_READ;
+}
+
 void db_explain(struct db *db, const char *what, struct buf *error)
 {
     int rc = sqlite3_extended_errcode(db->h);

@@ -46,6 +46,8 @@ int db_do(struct db *db, enum query query);
 
 /* What the last call on the connection failed with. */
 int db_failure(struct db *db);
+/* Whether it was a read of the file: before a COMMIT, nothing is in doubt then. */
+bool db_cannot_read(struct db *db);
 int db_status(int rc);
 /* "WHAT: SQLite's sentence (SQLite 1034, errno 5)". */
 void db_explain(struct db *db, const char *what, struct buf *error);

@@ -1,9 +1,11 @@
 /* What must not happen to others while a task is archived or removed: crashes between two steps, damage, files in use. */
 #include "archive_box.h"
+#include "fault_vfs.h"
 
 #include "daemon/store/state.h"
 
 #include <fcntl.h>
+#include <sqlite3.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -269,8 +271,42 @@ static void without_a_look_at_the_files_work_goes_on(void **state)
     box_free(&b);
 }
 
+static bool archived_or_given_up(struct box *b, void *arg)
+{
+    return one_is_archived(b, arg) || keeping_is_over(b, arg);
+}
+
+static bool read_fails_at(long nth)
+{
+    struct box b;
+    box_empty(&b);
+    put_whole(&b, 0, false, bytes_of('z', 60000));
+    put_whole(&b, 1, true, STR("at work"));
+    box_close(&b);
+    assert_int_equal(box_open(&b), 0);
+    fault_vfs_arm(FAULT_READ, nth, SQLITE_IOERR_READ, false);
+    retain(&b, 0, 0, 0);
+    turn_until(&b, archived_or_given_up, NULL);
+    bool fired = fault_vfs_disarm();
+    put_whole(&b, 2, true, STR("goes on"));
+    assert_int_equal(box_check(&b), 0);
+    box_free(&b);
+    return fired;
+}
+
+/* A sector of what nobody has read for weeks. */
+static void a_read_that_fails_stops_nobody(void **state)
+{
+    (void)state;
+    long nth = 1;
+    while (read_fails_at(nth))
+        nth++;
+    assert_true(nth > 10);
+}
+
 int main(void)
 {
+    fault_vfs_install();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_task_has_nothing_of_a_removed_one),
         cmocka_unit_test(a_file_in_use_costs_no_other_task),
@@ -278,6 +314,7 @@ int main(void)
         cmocka_unit_test(damage_of_a_task_that_is_to_go_stops_nobody),
         cmocka_unit_test(a_damaged_block_that_is_to_go_stops_nobody),
         cmocka_unit_test(without_a_look_at_the_files_work_goes_on),
+        cmocka_unit_test(a_read_that_fails_stops_nobody),
     };
     return cmocka_run_group_tests_name("archive_faults", tests, NULL, NULL);
 }
