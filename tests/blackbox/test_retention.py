@@ -4,7 +4,7 @@ import os
 import socket
 import unittest
 
-from lib import Case, Client, poll, sh
+from lib import Case, Client, RpcError, poll, sh
 
 NOW = {"archive_after_ms": 0}
 LARGE = "python3 -c \"print('x' * 200000)\""  # stands in a file beside the database
@@ -183,6 +183,32 @@ class Cap(Case):
         self.assertEqual(tasks[-len(left):], left[::-1])
         poll(lambda: storage()["storage"]["bytes"] <= 16 << 20, what="the bound")
         self.assertEqual("open", storage()["admission"])
+
+    def test_what_lives_is_never_removed_and_shuts_the_door(self):
+        """When the cap is reached by tasks that live, new ones are refused, with a reason; one that ends makes room for them."""
+        large = sh("python3 -c \"import random; print(random.randbytes(60000).hex())\"", limit=130000)
+        self.daemon([{"say": "on", "calls": [large] * 8} for _ in range(4)] + [{"say": "done"}], by_turn=True,
+                    limits={**NOW, "storage_bytes_max": 16777216})
+        self.allowed_errors = (r"storage_bytes_max allows",)
+        c = self.d.client()
+        live = [c.create(self.d.workspace, keep_open=True, name=f"live{i}") for i in range(3)]
+        for task in live:
+            c.wait_state(task, "waiting")
+        before = c.journal(live[1])
+        poll(lambda: c.call("daemon/status")["daemon"]["admission"] == "storage_full", what="admission that is shut")
+        with self.assertRaises(RpcError) as refused:
+            c.create(self.d.workspace, name="new")
+        self.assertEqual("limit_reached", refused.exception.name)
+        self.assertRegex(str(refused.exception), r"limits\.storage_bytes_max allows 16777216, .* cancel some, or raise the limit")
+        done = self.d.ctl("run", "--detach", "another")
+        self.assertNotEqual(0, done.returncode)
+        self.assertIn("storage_bytes_max", done.stderr)
+        self.assertEqual(0, c.call("daemon/status")["daemon"]["storage"]["removed"])
+        c.call("task/cancel", task=live[0])
+        c.call("task/cancel", task=live[2])
+        poll(lambda: c.call("daemon/status")["daemon"]["admission"] == "open", what="admission that is open again")
+        c.wait_state(c.create(self.d.workspace, name="new", keep_open=True), "waiting")
+        self.assertEqual(before, c.journal(live[1]), "what lives stays whole")
 
 
 if __name__ == "__main__":
