@@ -66,6 +66,7 @@ void link_free(struct link *l)
     buf_free(&l->version);
     buf_free(&l->error);
     buf_free(&l->hint);
+    buf_free(&l->read_only);
     mem_free(l);
 }
 
@@ -142,6 +143,6 @@ int link_subscribe(struct link *l, const char *task, int64_t after_seq, bool del
     link_reply_free(&reply);
     *ret = l->subscriptions_n;
     l->subscriptions[l->subscriptions_n++] = s;
-    rc = link_tell_read_only(l);
-    return rc == LINK_E_LOST ? LINK_OK : rc; /* it is found again when something is awaited */
+    link_tell_read_only(l);
+    return LINK_OK;
 }

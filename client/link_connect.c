@@ -41,6 +41,9 @@ static int initialize(struct link *l)
     const char *version = json_string_value(json_object_get(json_object_get(reply.json, "server"), "version"));
     buf_clear(&l->version);
     buf_puts(&l->version, version ? version : AGENTD_VERSION);
+    const char *read_only = json_string_value(json_object_get(reply.json, "read_only"));
+    buf_clear(&l->read_only);
+    buf_puts(&l->read_only, read_only ? read_only : "");
     const char *theirs = json_string_value(json_object_get(reply.json, "state_dir"));
     if (theirs && same_folder(theirs, link_state_dir(l)))
         return LINK_OK;
@@ -231,30 +234,21 @@ static int64_t first_pause_ms(const struct link *l)
     return ms < LOSSES_PAUSE_MS_MAX ? ms : LOSSES_PAUSE_MS_MAX;
 }
 
-int link_tell_read_only(struct link *l)
+void link_tell_read_only(const struct link *l)
 {
-    CLEANUP(link_reply_free) struct link_reply reply = {0};
-    int rc = link_exchange(l, METHOD_DAEMON_STATUS, &(struct params_daemon_status){0}, link_now_ms() + LINK_INITIALIZE_MS, &reply);
-    const char *reason = json_string_value(json_object_get(json_object_get(json_object_get(reply.json, "daemon"), "read_only"), "reason"));
     CLEANUP(buf_free) struct buf b = {0};
-    if (reason)
-        buf_printf(&b, "agentd is read-only, nothing goes on until it can write again: %s. See agentctl doctor", reason);
-    if (reason)
-        talk(l, buf_cstr(&b));
-    if (rc == LINK_TIMEOUT)
-        link_close(l);
-    return rc == LINK_TIMEOUT ? LINK_E_LOST : rc;
+    if (!l->read_only.n)
+        return;
+    buf_printf(&b, "agentd is read-only, nothing goes on until it can write again: %s. See agentctl doctor", buf_cstr(&l->read_only));
+    talk(l, buf_cstr(&b));
 }
 
 /* One attempt at a new connection. LINK_E_LOST: it has to go on. */
 static int try_reconnect(struct link *l)
 {
-    int64_t lost_ms = l->lost_ms;
     int rc = connect_once(l);
     if (rc == LINK_OK)
-        rc = link_tell_read_only(l);
-    if (rc == LINK_E_LOST)
-        l->lost_ms = lost_ms;
+        link_tell_read_only(l);
     int64_t passed_ms = link_now_ms() - l->lost_ms;
     if (rc == LINK_OK && l->told && l->losses <= LOSSES_FREE)
         talk(l, "connected again");

@@ -33,6 +33,7 @@ struct link {
     int subscriptions_n;
     struct buf error, hint;
     struct buf version; /* of the daemon that we last shook hands with */
+    struct buf read_only; /* why the daemon of this connection changes nothing; empty: it works */
     int error_code;
     bool absent; /* the error is that nobody listens */
     int64_t connected_ms;
@@ -59,8 +60,8 @@ void link_drop_queue(struct link *l);
 /* ---- link_connect.c ---- */
 
 int link_subscribe_once(struct link *l, struct link_subscription *s, struct link_reply *ret);
-/* Whoever waits for events is to know that none come. What link_exchange() returns, LINK_E_LOST in place of LINK_TIMEOUT. */
-int link_tell_read_only(struct link *l);
+/* Whoever waits for events is to know when none come. */
+void link_tell_read_only(const struct link *l);
 /* The connection is lost: gives the supervisor its time, then starts a daemon from here. Later calls go on where a deadline (-1:
  * none) ended this one with LINK_TIMEOUT. */
 int link_reconnect(struct link *l, int64_t deadline_ms);

@@ -252,6 +252,7 @@ static void initialize(struct rpc_call *call, const struct params_initialize *pa
         .server = {.name = STR("agentd"), .version = STR(AGENTD_VERSION)},
         .state_dir = buf_view(&state_dir),
         .role = c->role,
+        .read_only = c->rpc->d->read_only ? str_of(c->rpc->d->read_only->reason) : STR_NONE,
     };
     CLEANUP(buf_free) struct buf json = {0};
     proto_encode(&json, &result_initialize_type, &result);
