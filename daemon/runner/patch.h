@@ -72,10 +72,14 @@ struct patch_files {
 int patch_files_compute(const struct patch *patch, struct patch_files *ret, struct buf *error);
 void patch_files_free(struct patch_files *f);
 
-/* Puts everything in place, or nothing. `manifest`: where to note what is under way, or NULL. */
+enum { PATCH_E_HALF = 1 }; /* it could be neither finished nor taken back; `error` says which files, and where their old contents are */
+
+/* Puts everything in place, or nothing. `manifest`: where to note what is under way, or NULL. 0 (with a sentence in `error` if the disk did
+ * not confirm it); -1 with a sentence: nothing was changed; PATCH_E_HALF. */
 int patch_commit(const struct patch_files *f, const char *manifest, struct buf *error);
 
-/* The whole: parse, compute, commit; `report` gets a line for each file: A, M, D, R, or = where nothing changed. */
+/* The whole: parse, compute, commit; `report` gets a line for each file: A, M, D, R, or = where nothing changed. Returns and errors as
+ * patch_commit(). */
 int patch_apply(struct str text, const char *manifest, struct buf *report, struct buf *error);
 
 enum patch_recovered { PATCH_FINISHED = 0, PATCH_UNDONE = 1, PATCH_CONFLICT = 2 };

@@ -303,12 +303,9 @@ static int put_in_place(struct commit *c)
  * synced, the manifest, which is still "ready", says how to finish. */
 static void finish(struct commit *c)
 {
-    CLEANUP(buf_free) struct buf ignored = {0};
-    struct buf *error = c->error;
-    c->error = &ignored;
-    if (sync_folders(c) == 0)
-        manifest_mark(c, "done");
-    c->error = error;
+    if (sync_folders(c) == 0 && manifest_mark(c, "done") == 0)
+        return;
+    buf_puts(c->error, "; it is applied, but the disk did not confirm it: should the power go now, look whether it is still there");
 }
 
 /* Backwards, so that what was there first is there last. */
@@ -387,6 +384,8 @@ int patch_commit(const struct patch_files *f, const char *manifest, struct buf *
             rmdir(c.made[i]);
         if (undone && c.manifest)
             unlink(c.manifest);
+        if (result < 0 && !undone)
+            result = PATCH_E_HALF;
     }
     block_signals(false);
     commit_free(&c);

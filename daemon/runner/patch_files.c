@@ -208,6 +208,10 @@ int patch_apply(struct str text, const char *manifest, struct buf *report, struc
         result = patch_commit(&files, manifest, error);
     for (size_t i = 0; i < files.n && result == 0; i++)
         put_report(&files.p[i], report);
+    if (result == 0 && error->n) {
+        buf_str(report, buf_view(error));
+        buf_putc(report, '\n');
+    }
     patch_files_free(&files);
     patch_free(&patch);
     return result;

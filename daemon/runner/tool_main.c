@@ -89,8 +89,9 @@ static int apply(const struct options *o)
         fprintf(stderr, "The patch cannot be read: %s (at most %zu bytes)\n", strerror(errno), o->bytes_max);
         return 1;
     }
-    if (patch_apply(buf_view(&text), o->manifest, &report, &error) < 0) {
-        buf_puts(&error, "\nNothing was changed.\n");
+    int result = patch_apply(buf_view(&text), o->manifest, &report, &error);
+    if (result != 0) {
+        buf_puts(&error, result == PATCH_E_HALF ? "\nThe rest was left as it is.\n" : "\nNothing was changed.\n");
         write_out(STDERR_FILENO, &error);
         return 1;
     }

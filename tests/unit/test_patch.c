@@ -17,7 +17,9 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <signal.h>
 #include <sodium.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static char folder[64];
@@ -492,6 +494,38 @@ static void test_recover_torn(void **state)
     unlink(".a.agentd-0");
 }
 
+/* Its last mark finds no room: what is in place stays in place, and that it is not sure is said. */
+static void test_manifest_without_room_for_its_end(void **state)
+{
+    (void)state;
+    static const char patch[] = "*** Begin Patch\n*** Update File: a\n@@\n-one\n+two\n*** Add File: new/b\n+b\n*** Delete File: c\n*** End Patch\n";
+    struct rlimit old, small;
+    struct stat st;
+    signal(SIGXFSZ, SIG_IGN);
+    for (int cut = 0; cut < 2; cut++) {
+        put("a", "one\n");
+        put("c", "c\n");
+        if (cut) {
+            assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+            small = (struct rlimit){.rlim_cur = (rlim_t)st.st_size - 1, .rlim_max = old.rlim_max};
+            assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+        }
+        int result = apply_as(patch, MANIFEST);
+        if (cut)
+            assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+        assert_int_equal(result, 0);
+        has("a", "two\n");
+        has("new/b", "b\n");
+        has_not("c");
+        assert_int_equal(strstr(buf_cstr(&report), "did not confirm") != NULL, cut);
+        assert_int_equal(stat(MANIFEST, &st), 0);
+        buf_clear(&report);
+        assert_int_equal(patch_recover(MANIFEST, &report), PATCH_FINISHED);
+        assert_int_equal(entries("."), 3); /* a, new, manifest */
+        assert_int_equal(unlink(MANIFEST) | unlink("new/b") | rmdir("new"), 0);
+    }
+}
+
 static void test_manifest_done(void **state)
 {
     (void)state;
@@ -518,6 +552,7 @@ int main(void)
         CASE(test_hunks),     CASE(test_anchors),   CASE(test_end_of_file), CASE(test_fuzz),
         CASE(test_line_ends), CASE(test_not_utf8),  CASE(test_all_or_nothing), CASE(test_reasons),
         CASE(test_habits),    CASE(test_unwritable), CASE(test_recover), CASE(test_recover_conflict), CASE(test_recover_torn),
+        CASE(test_manifest_without_room_for_its_end),
         CASE(test_manifest_done),
     };
     return cmocka_run_group_tests_name("patch", tests, NULL, NULL);
