@@ -25,6 +25,13 @@ static void put_seconds(struct buf *b, int64_t ms)
     buf_printf(b, "%" PRId64 ".%" PRId64 " s", ms / 1000, ms % 1000 / 100);
 }
 
+/* What is known of its end beyond how it ended: output that was lost, a patch that was settled later. */
+static void put_known(struct buf *b, struct str detail)
+{
+    if (detail.n)
+        buf_printf(b, "Known: %.*s\n", STR_ARG(detail));
+}
+
 static void put_doubt(struct buf *b, const struct run *r, struct str detail)
 {
     char at[CLOCK_TEXT_SIZE];
@@ -33,8 +40,7 @@ static void put_doubt(struct buf *b, const struct run *r, struct str detail)
                "IN DOUBT: agentd lost this process and does not know whether, or how far, it ran. It was not started "
                "again. Check what it did before you repeat it.\nCommand: %.*s\nStarted: %s\n",
                STR_ARG(text_cut(str_of(r->command), COMMAND_BYTES_MAX)), at);
-    if (detail.n)
-        buf_printf(b, "Known: %.*s\n", STR_ARG(detail));
+    put_known(b, detail);
 }
 
 static void put_end(struct buf *b, const struct run *r, const struct run_exit *e)
@@ -57,6 +63,7 @@ static void put_end(struct buf *b, const struct run *r, const struct run_exit *e
     buf_puts(b, " after ");
     put_seconds(b, e->duration_ms);
     buf_puts(b, ".\n");
+    put_known(b, e->detail);
 }
 
 static void put_output(struct buf *b, const struct run_output *o)
@@ -79,6 +86,9 @@ struct str text_run_result(struct plan *p, const struct run *r, const struct run
                        STR_ARG(output->image.media_type), output->image.bytes);
         else
             buf_str(&b, output->text);
+        if (b.n && b.p[b.n - 1] != '\n' && exit->detail.n)
+            buf_putc(&b, '\n');
+        put_known(&b, exit->detail);
         return plan_take(p, &b);
     }
     if (exit) {

@@ -198,7 +198,9 @@ int runs_take_exit(struct runs *r, const char *task, const char *run, int dirfd,
     struct run_exit settled = {.detail = STR("the patch could be neither finished nor taken back: some files may be as it wants them and "
                                              "others not; their old contents stand beside them as .NAME.agentd-*.old")};
     recover_patch(r, task, run, dirfd, true, &settled);
-    ret->detail = settled.detail; /* how it ended stays as it was */
+    ret->detail = settled.detail;
+    if (ret->has_exit_code && settled.has_exit_code)
+        ret->exit_code = settled.exit_code; /* what it says of the files is what holds now */
     return 0;
 }
 

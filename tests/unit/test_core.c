@@ -119,6 +119,27 @@ static void test_many_changed_files(void **state)
     buf_free(&output);
 }
 
+/* What became of a run beyond how it ended is for the model, too: output that was lost, a patch that was settled by a later start. */
+static void test_known_of_an_end(void **state)
+{
+    (void)state;
+    create();
+    struct call_spec calls[] = {shell("make", 1000), shell("patch", 1000), shell("more", 0)};
+    calls[1].program = RUN_PROGRAM_PATCH;
+    respond(calls, 3);
+    struct run_exit exit = good_exit;
+    exit.detail = STR("its output could not all be kept: No space left on device");
+    end_run(1, &exit);
+    exit.detail = STR("the patch was cut short; it is now applied in whole");
+    end_run(2, &exit);
+    pass(1);
+    exit.detail = STR("the third");
+    end_run(3, &exit);
+    assert_true(said(&box.context, "Known: its output could not all be kept: No space left on device\n"));
+    assert_true(said(&box.context, "Known: the patch was cut short; it is now applied in whole\n"));
+    assert_true(said(&box.events, "Known: the third"));
+}
+
 /* ---- steers and calls that wait ---- */
 
 static void test_steer_before_the_call(void **state)
@@ -512,6 +533,7 @@ int main(void)
         T(test_many_calls),
         T(test_many_steers),
         T(test_many_changed_files),
+        T(test_known_of_an_end),
         T(test_steer_before_the_call),
         T(test_queued_steer_hurries_nothing),
         T(test_input_under_way),
