@@ -1,4 +1,4 @@
-"""The log that tests/faults/interpose.c fills: made, read, and used to end a program between two of its changes."""
+"""The log that tests/faults/interpose fills: made, read, and used to end a program between two of its changes."""
 import mmap
 import os
 import pathlib
