@@ -83,6 +83,7 @@ int patch_commit(const struct patch_files *f, const char *manifest, struct buf *
 int patch_apply(struct str text, const char *manifest, struct buf *report, struct buf *error);
 
 enum patch_recovered { PATCH_FINISHED = 0, PATCH_UNDONE = 1, PATCH_CONFLICT = 2 };
+/* `report`: as patch_apply(), if it is finished now; else a line for each file that could not be put as it should be, and why. */
 enum patch_recovered patch_recover(const char *manifest, struct buf *report);
 
 /* Shared by commit and recovery: the manifest is a sequence of fields (pack.h): groups "change" {path, temp, backup, pre, post},

@@ -157,9 +157,18 @@ static enum patch_recovered decide(struct recovery *r, struct buf *report)
     return each(r, undo_one, report) ? PATCH_UNDONE : PATCH_CONFLICT;
 }
 
+/* As patch_apply() reports it, as far as a manifest knows: what was moved is one file less and one more. */
+static void put_finished(const struct recovery *r, struct buf *report)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        const struct change *c = &r->changes[i];
+        if (c->path)
+            buf_printf(report, "%c %s\n", !c->pre.p ? 'A' : !c->post.p ? 'D' : 'M', c->path);
+    }
+}
+
 enum patch_recovered patch_recover(const char *manifest, struct buf *report)
 {
-    static const char *const words[] = {"finished\n", "undone\n", "conflict\n"};
     CLEANUP(buf_free) struct buf bytes = {0};
     struct recovery r = {0};
     enum patch_recovered result = PATCH_CONFLICT;
@@ -173,7 +182,8 @@ enum patch_recovered patch_recover(const char *manifest, struct buf *report)
         for (size_t i = r.made_n; result == PATCH_UNDONE && i-- > 0;)
             rmdir(r.made[i]);
     }
-    buf_puts(report, words[result]);
+    if (result == PATCH_FINISHED)
+        put_finished(&r, report);
     for (size_t i = 0; i < r.n; i++) {
         mem_free(r.changes[i].path);
         mem_free(r.changes[i].temp);

@@ -147,38 +147,63 @@ static bool patch_untouched(struct runs *r, int dirfd, bool patch, struct run_ex
     return true;
 }
 
-/* A patch is the one effect that can be looked at: its manifest holds the hashes of before and after. agentd-tool finishes or undoes
- * it. False: it could not say. */
-static bool recover_patch(struct runs *r, const char *task, const char *run, int dirfd, bool patch, struct run_exit *ret)
+/* agentd-tool says to `out` what it did, or to nobody if that is negative. Its exit code, or -1. */
+static int run_recovery(struct runs *r, char *manifest, int out)
 {
-    CLEANUP(buf_free) struct buf path = {0};
-    buf_printf(&path, "%s/%s/%s/%s", r->dir, task, run, RUN_FILE_PATCH);
-    if (access(path.p, F_OK) < 0)
-        return errno == ENOENT && patch_untouched(r, dirfd, patch, ret);
     char name[] = "agentd-tool", verb[] = "apply-patch", recover[] = "--recover";
-    char *argv[] = {name, verb, recover, path.p, NULL};
+    char *argv[] = {name, verb, recover, manifest, NULL};
     pid_t pid;
     int status;
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     for (int fd = 0; fd <= 2; fd++)
-        if (posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0) != 0)
+        if ((fd == STDOUT_FILENO && out >= 0 ? posix_spawn_file_actions_adddup2(&actions, out, fd)
+                                             : posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0)) != 0)
             mem_none();
     int error = posix_spawn(&pid, r->tool_path, &actions, NULL, argv, FAILPOINT_ENV());
     posix_spawn_file_actions_destroy(&actions);
     if (error)
-        return false;
+        return -1;
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
-            return false;
-    if (!WIFEXITED(status) || WEXITSTATUS(status) > 1)
+            return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* A patch is the one effect that can be looked at: its manifest holds the hashes of before and after. agentd-tool finishes or undoes
+ * it. False: it could not say. */
+static bool recover_patch(struct runs *r, char *manifest, int out, struct run_exit *ret)
+{
+    int code = run_recovery(r, manifest, out);
+    if (code != 0 && code != 1)
         return false;
-    bool finished = WEXITSTATUS(status) == 0;
-    patch_settled(r, finished,
-                  finished ? "the patch was cut short; its contents were compared and it is now applied in whole"
-                           : "the patch was cut short; its contents were compared and nothing of it is applied",
+    patch_settled(r, code == 0,
+                  code == 0 ? "the patch was cut short; its contents were compared and it is now applied in whole"
+                            : "the patch was cut short; its contents were compared and nothing of it is applied",
                   ret);
     return true;
+}
+
+static void put_manifest_path(const struct runs *r, const char *task, const char *run, struct buf *b)
+{
+    buf_printf(b, "%s/%s/%s/%s", r->dir, task, run, RUN_FILE_PATCH);
+}
+
+/* Of a run without a record. What it changed becomes its output, as if it had come to its end; again, if this is cut short, too. */
+static bool settle_patch(struct runs *r, const char *task, const char *run, int dirfd, bool patch, struct run_exit *ret)
+{
+    CLEANUP(buf_free) struct buf manifest = {0};
+    struct stat st;
+    put_manifest_path(r, task, run, &manifest);
+    if (access(manifest.p, F_OK) < 0)
+        return errno == ENOENT && patch_untouched(r, dirfd, patch, ret);
+    int out = dirfd < 0 ? -1 : openat(dirfd, RUN_FILE_OUT, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool settled = recover_patch(r, manifest.p, out, ret);
+    if (settled && out >= 0 && fstat(out, &st) == 0)
+        ret->output_bytes = st.st_size;
+    if (out >= 0)
+        close(out);
+    return settled;
 }
 
 /* In the middle of what it did, by a signal or without memory; or it could not take back what it had begun. An orderly failure leaves no
@@ -197,7 +222,9 @@ int runs_take_exit(struct runs *r, const char *task, const char *run, int dirfd,
         return 0;
     struct run_exit settled = {.detail = STR("the patch could be neither finished nor taken back: some files may be as it wants them and "
                                              "others not; their old contents stand beside them as .NAME.agentd-*.old")};
-    recover_patch(r, task, run, dirfd, true, &settled);
+    CLEANUP(buf_free) struct buf manifest = {0};
+    put_manifest_path(r, task, run, &manifest);
+    recover_patch(r, manifest.p, -1, &settled);
     ret->detail = settled.detail;
     if (ret->has_exit_code && settled.has_exit_code)
         ret->exit_code = settled.exit_code; /* what it says of the files is what holds now */
@@ -218,7 +245,7 @@ void runs_in_doubt(struct runs *r, const char *task, const char *run, int dirfd,
         return;
     }
     size_t left = this_boot ? kill_left(task, run) : 0;
-    if (recover_patch(r, task, run, dirfd, patch, ret))
+    if (settle_patch(r, task, run, dirfd, patch, ret))
         return;
     struct buf *b = &r->detail;
     buf_clear(b);

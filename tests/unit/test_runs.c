@@ -750,6 +750,12 @@ static void test_patch_cut_short(void **state)
     CLEANUP(buf_free) struct buf now = {0};
     read_file(path, &now);
     assert_string_equal(now.p, "new");
+    buf_clear(&now);
+    read_file(path_of(b, "r2", RUN_FILE_OUT), &now); /* as if it had come to its end */
+    char line[PATH_MAX + 16];
+    snprintf(line, sizeof line, "M %s\n", path);
+    assert_string_equal(now.p, line);
+    assert_int_equal(e.output_bytes, (int64_t)now.n);
 }
 
 /* agentd-tool ends so wherever it was when there was no memory: in the middle of the patch, too. */
