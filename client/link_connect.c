@@ -67,7 +67,11 @@ static int subscribe_again(struct link *l)
 {
     for (int i = 0; i < l->subscriptions_n; i++) {
         CLEANUP(link_reply_free) struct link_reply reply = {0};
+        if (l->subscriptions[i].ended)
+            continue;
         int rc = link_subscribe_once(l, &l->subscriptions[i], &reply);
+        if (rc == LINK_E_REMOTE && l->error_code == RPC_TASK_NOT_FOUND)
+            rc = link_end_removed(l, &l->subscriptions[i]);
         if (rc != LINK_OK)
             return rc;
     }

@@ -16,32 +16,44 @@ static int find_subscription(const struct link *l, const json_t *params)
     return -1;
 }
 
-/* False: it is of no subscription of ours, was handed out before, or is a kind of notification that we do not know. */
-static bool take_message(struct link *l, char *line, size_t n, struct link_message *ret)
+int link_end_removed(struct link *l, struct link_subscription *s)
+{
+    s->ended = true;
+    s->id = -1;
+    link_fail(l, 0, "the task %s was removed: it had ended, and is not kept any longer", s->task);
+    buf_puts(&l->hint, "limits.keep_ms and limits.storage_bytes_max of the configuration say how long and how much is kept.");
+    l->error_code = RPC_TASK_NOT_FOUND;
+    return LINK_E_REMOTE;
+}
+
+/* LINK_TIMEOUT: it is of no subscription of ours, was handed out before, or is a kind of notification that we do not know. */
+static int take_message(struct link *l, char *line, size_t n, struct link_message *ret)
 {
     CLEANUP(link_message_free) struct link_message m = {.line = line};
     json_t *whole = link_parse(line, n);
     struct str method = str_of(json_string_value(json_object_get(whole, "method")));
     m.delta = str_eqz(method, "delta");
-    bool known = m.delta || str_eqz(method, "event");
+    bool end = str_eqz(method, "end"), known = m.delta || end || str_eqz(method, "event");
     m.json = json_incref(json_object_get(whole, "params"));
     json_decref(whole);
     m.text = json_find(str_n(line, n), "params");
     m.subscription = find_subscription(l, m.json);
     if (!known || m.subscription < 0)
-        return false;
+        return LINK_TIMEOUT;
+    if (end)
+        return link_end_removed(l, &l->subscriptions[m.subscription]);
     if (!m.delta) {
         struct link_subscription *s = &l->subscriptions[m.subscription];
         int64_t seq = json_integer_value(json_object_get(m.json, "seq"));
         int64_t pos = json_integer_value(json_object_get(m.json, "pos"));
         if (s->task ? seq <= s->after_seq : pos <= s->after_pos)
-            return false;
+            return LINK_TIMEOUT;
         s->after_seq = seq;
         s->after_pos = pos;
     }
     *ret = m;
     m = (struct link_message){0};
-    return true;
+    return LINK_OK;
 }
 
 int link_next(struct link *l, int fd, int64_t timeout_ms, struct link_message *ret)
@@ -55,8 +67,9 @@ int link_next(struct link *l, int fd, int64_t timeout_ms, struct link_message *r
             rc = link_reconnect(l, wait.deadline_ms);
         else if (link_dequeue(l, &line, &n) ||
                  (rc = link_from_wire(l, wire_receive(&l->wire, LINK_FRAME_BYTES_MAX, &wait, &line, &n))) == LINK_OK) {
-            if (take_message(l, line, n, ret))
-                return LINK_OK;
+            int taken = take_message(l, line, n, ret);
+            if (taken != LINK_TIMEOUT)
+                return taken;
         }
     }
     return rc;

@@ -19,6 +19,7 @@ struct link_subscription {
     int64_t after_seq; /* the last that was handed out */
     int64_t after_pos;
     int64_t id; /* on this connection */
+    bool ended; /* for good: its task is gone */
 };
 
 struct link {
@@ -56,6 +57,11 @@ int link_exchange(struct link *l, enum method method, const void *params, int64_
 /* The oldest of the queue; the line is the caller's. */
 bool link_dequeue(struct link *l, char **ret, size_t *ret_n);
 void link_drop_queue(struct link *l);
+
+/* ---- link_news.c ---- */
+
+/* The subscription's task is gone: that ends it. LINK_E_REMOTE. */
+int link_end_removed(struct link *l, struct link_subscription *s);
 
 /* ---- link_connect.c ---- */
 

@@ -183,9 +183,12 @@ static bool may_forget(void *arg, const char *task)
     return !core_task(d->core, task) && !find(d, task);
 }
 
-static void kept(void *arg, const char *task)
+static void kept(void *arg, const char *task, bool removed)
 {
-    world_runs_look(arg, task);
+    struct daemon *d = arg;
+    world_runs_look(d, task);
+    if (removed)
+        rpc_task_removed(d->rpc, task);
 }
 
 void world_retain(struct daemon *d)

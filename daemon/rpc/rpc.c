@@ -163,6 +163,15 @@ void rpc_event(struct rpc *r, const struct pump_event *event, struct str json)
     }
 }
 
+void rpc_task_removed(struct rpc *r, const char *task)
+{
+    struct conn *c;
+    LIST_EACH(c, &r->conns, struct conn, node)
+    {
+        subscriptions_task_removed(c, task);
+    }
+}
+
 void rpc_flush(struct rpc *r)
 {
     struct conn *c;

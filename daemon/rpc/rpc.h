@@ -29,6 +29,8 @@ size_t rpc_queued(const struct rpc *r);
 /* These events are committed; `json` is the event as clients see it. Called once per event, in order of pos.
  */
 void rpc_event(struct rpc *r, const struct pump_event *event, struct str json);
+/* The task is gone for good: who subscribed to it gets the end of that. */
+void rpc_task_removed(struct rpc *r, const char *task);
 /* Sends what was said, as far as the sockets take it: clients need not wait for the rest of the loop's turn. */
 void rpc_flush(struct rpc *r);
 

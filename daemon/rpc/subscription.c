@@ -239,6 +239,21 @@ void subscriptions_end(struct conn *c)
     }
 }
 
+void subscriptions_task_removed(struct conn *c, const char *task)
+{
+    struct subscription *s;
+    LIST_EACH(s, &c->subscriptions, struct subscription, node)
+    {
+        if (strcmp(s->task, task) != 0)
+            continue;
+        subscription_open(s, "end");
+        buf_printf(&c->out, "\"task\":\"%s\",\"reason\":\"removed\"", task);
+        subscription_close(s);
+        subscription_free(s);
+        conn_touch(c);
+    }
+}
+
 static void reply(struct rpc_call *call, const struct subscription *s)
 {
     struct result_events_subscribe result = {.subscription = s->id,

@@ -37,6 +37,8 @@ void subscriptions_end(struct conn *c);
 
 /* One published event, for all subscriptions of a connection. */
 void subscriptions_event(struct conn *c, const struct pump_event *event, struct str json);
+/* The task is gone, and with it what a subscription to it had not sent yet: `end`. Those to all tasks go on. */
+void subscriptions_task_removed(struct conn *c, const char *task);
 /* News of a task's live text. */
 void subscriptions_live(struct conn *c, struct live_task *t);
 void subscriptions_run_end(struct conn *c, struct live_task *t, struct live_run *run);

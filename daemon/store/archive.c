@@ -23,6 +23,12 @@ static int64_t clock_ms(clockid_t id)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+static void archive_tell(struct archive *a, char what, const char *id)
+{
+    buf_put(&a->kept, &what, 1);
+    buf_put(&a->kept, id, strlen(id) + 1);
+}
+
 /* ---- how much there is ---- */
 
 static int archive_pages(struct db *db, int64_t *ret_all, int64_t *ret_free)
@@ -132,7 +138,7 @@ static int archive_remove_step(struct archive *a, struct db *db, struct buf *err
         return status;
     if (gone) {
         atomic_fetch_add(&a->removed, 1);
-        buf_put(&a->kept, a->ask_id, strlen(a->ask_id) + 1);
+        archive_tell(a, ARCHIVE_REMOVED, a->ask_id);
         log_info("task %s was removed: it had ended, and was archived (%s)", a->ask_id,
                  a->keep.keep_ms > 0 ? "keep_ms, storage_bytes_max" : "storage_bytes_max");
         a->scrap_over = false;
@@ -156,7 +162,7 @@ static int archive_move_step(struct archive *a, struct db *db, const struct blob
     if (status || !over)
         return status;
     atomic_fetch_add(&a->archived, 1);
-    buf_put(&a->kept, a->task_id, strlen(a->task_id) + 1);
+    archive_tell(a, ARCHIVE_WHOLLY, a->task_id);
     a->task = 0;
     return 0;
 }

@@ -14,6 +14,8 @@
 #include <stdatomic.h>
 
 #define ARCHIVE_NEVER INT64_MAX
+#define ARCHIVE_WHOLLY '+' /* archived to its last event */
+#define ARCHIVE_REMOVED '-'
 
 /*        NONE --journal--> OPEN --loop--> NO --journal--> NONE
  *                            \--loop--> YES --journal--> OVER --loop--> NONE
@@ -35,7 +37,7 @@ struct archive {
     bool shrunk; /* pages were given back: the file has its new size after the next checkpoint */
     struct sweep sweep;
     char task_id[32];        /* of `task` */
-    struct buf kept;  /* ids of tasks that the last step has archived wholly, or removed; the caller takes them */
+    struct buf kept;  /* what became of tasks in the last step: ARCHIVE_*, the id, a NUL; the caller takes it */
     struct buf freed; /* hashes of files that may have no row any more */
 
     /* For everybody: */

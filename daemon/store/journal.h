@@ -65,7 +65,7 @@ void journal_start(struct journal *j);
 /* Finishes the commits that were submitted, drops backups, checkpoints, closes the connection. */
 void journal_stop(struct journal *j);
 
-/* The tasks that were archived or removed since: their ids, each with a NUL behind it. */
+/* The tasks that were archived or removed since: as `kept` of struct archive. */
 void journal_take_kept(struct journal *j, struct buf *ret);
 /* Something was said to the archive that it waits for. */
 void journal_wake(struct journal *j);

@@ -49,7 +49,7 @@ static void store_tell_kept(struct store *s)
     CLEANUP(buf_free) struct buf tasks = {0};
     journal_take_kept(&s->journal, &tasks);
     for (size_t at = 0; at < tasks.n && !s->closed; at += strlen(tasks.p + at) + 1)
-        s->keeper->kept(s->keeper_arg, tasks.p + at);
+        s->keeper->kept(s->keeper_arg, tasks.p + at + 1, tasks.p[at] == ARCHIVE_REMOVED);
 }
 
 /* What the archive asks: see archive.h. */

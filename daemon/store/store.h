@@ -110,7 +110,7 @@ struct store_keeper {
     /* Before a task is removed: whether nobody works with it. After true, it is gone for readers. */
     bool (*may_forget)(void *arg, const char *task);
     /* It is wholly archived now, or removed. Unless the daemon ends before it could be told. */
-    void (*kept)(void *arg, const char *task);
+    void (*kept)(void *arg, const char *task, bool removed);
 };
 /* From now on tasks are archived and removed, by the journal thread, in small steps between commits. Once; before that,
  * nothing is. */

@@ -2,6 +2,7 @@
 import json
 import os
 import socket
+import subprocess
 import unittest
 
 from lib import Case, Client, RpcError, poll, sh
@@ -114,6 +115,30 @@ class Retention(Case):
         self.assertNotEqual(task, again)
         poll(lambda: self.status()["removed"] == 2, what="its removal")
 
+    def test_who_watches_a_task_that_is_removed_is_told(self):
+        self.daemon([{"say": "done"}], by_turn=True, limits={**NOW, "keep_ms": 1})
+        c = self.d.client()
+        all_tasks = c.subscribe()
+        task = c.call("task/create", prompt="x", workspace=str(self.d.workspace), name="gone", keep_open=True)["task"]
+        first, second = c.subscribe(task=task, after_seq=0), c.subscribe(task=task, after_seq=1)
+        c.wait_state(task, "waiting")
+        watching = self.d.ctl_start("attach", "gone", stdin=subprocess.PIPE, text=True)
+        self.addCleanup(watching.kill)
+        self.assertIn("attached to gone", watching.stderr.readline())
+        poll(lambda: c.call("daemon/status")["daemon"]["clients"] == 2, what="the client that watches")
+        c.call("task/cancel", task=task)
+        c.wait_for(lambda: len(c.ends) == 2, what="the ends of both subscriptions")
+        self.assertEqual([{"subscription": n, "task": task, "reason": "removed"} for n in (first, second)],
+                         sorted(c.ends, key=lambda end: end["subscription"]))
+        out, err = watching.communicate(timeout=60)
+        self.assertEqual(1, watching.returncode, err)
+        self.assertRegex(err, f"the task {task} was removed: it had ended")
+        self.assertIn("keep_ms", err)
+        with self.assertRaises(RpcError) as unknown:
+            c.call("events/unsubscribe", subscription=first)
+        self.assertEqual("subscription_unknown", unknown.exception.name)
+        c.call("events/unsubscribe", subscription=all_tasks)
+
     def test_folders_of_runs_go_with_the_runs(self):
         """Of a task that lives: those that its state holds no more. At a start: those of no task."""
         steps = [{"calls": [sh(f"echo {i}") for i in range(8)]} for _ in range(8)] + [{"calls": [sh("cat")]}, {"say": "done"}]
@@ -174,10 +199,10 @@ class Cap(Case):
 
         def storage():
             return c.call("daemon/status")["daemon"]
-        while storage()["storage"]["removed"] < 2:
-            self.assertLess(len(tasks), 30)
+        while storage()["storage"]["removed"] < 2 and len(tasks) < 20:
             tasks.append(c.create(self.d.workspace, name=f"t{len(tasks)}"))
             c.wait_state(tasks[-1], "completed")
+        poll(lambda: storage()["storage"]["removed"] >= 2, what="the removal of the oldest")
         left = [t["id"] for t in c.call("task/list", all=True)["tasks"]]
         self.assertNotIn(tasks[0], left)
         self.assertEqual(tasks[-len(left):], left[::-1])

@@ -166,9 +166,12 @@ static bool may_forget(void *arg, const char *task)
     return true;
 }
 
-static void kept(void *arg, const char *task)
+int removed_told;
+
+static void kept(void *arg, const char *task, bool removed)
 {
     (void)arg;
+    removed_told += removed;
     assert_int_equal(strlen(task), 27);
 }
 
@@ -176,6 +179,7 @@ void retain(struct box *b, int64_t after_ms, int64_t keep_ms, int64_t bytes_max)
 {
     const struct store_retention r = {.archive_after_ms = after_ms, .keep_ms = keep_ms, .bytes_max = bytes_max};
     static const struct store_keeper keeper = {.may_forget = may_forget, .kept = kept};
+    removed_told = 0;
     store_retain(b->store, &r, &keeper, NULL);
 }
 

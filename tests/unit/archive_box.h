@@ -19,7 +19,8 @@ void fill_more(struct box *b, struct fill *f, int events);
 void fill_end(struct box *b, struct fill *f, int n, bool live);
 /* All that can be read of the tasks, in pages of several sizes; the texts of equal stores are equal. */
 void read_all(struct store *s, const struct fill *f, struct buf *ret);
-/* From now on everything that has ended is archived at once. */
+/* From now on everything that has ended is archived at once. Counts from 0 which were told to be removed. */
+extern int removed_told;
 void retain(struct box *b, int64_t after_ms, int64_t keep_ms, int64_t bytes_max);
 /* Turns the loop until so many tasks were archived and removed. */
 void wait_usage(struct box *b, int64_t archived, int64_t removed);

@@ -191,6 +191,31 @@ class Link(unittest.TestCase):
         self.assertEqual([1, 2, 3], [e["seq"] for e in events])
         self.assertFalse([e for e in events if "subscription" in e])
 
+    def test_a_task_that_is_removed_ends_its_watch(self):
+        def watch(c):
+            c.initialize()
+            c.reply(c.expect("task/get"), task(seq=1))
+            c.reply(c.expect("events/subscribe"), {"subscription": 7, "task": TASK})
+
+        def told(c):
+            watch(c)
+            c.event(1, "turn.started", turn=1)
+            c.send({"method": "end", "params": {"subscription": 8, "task": TASK, "reason": "removed"}})  # not ours
+            c.event(2, "turn.started", turn=2)
+            c.send({"method": "end", "params": {"subscription": 7, "task": TASK, "reason": "removed"}})
+            self.assertIsNone(c.receive())
+
+        def gone(c):
+            c.initialize()
+            c.fail(c.expect("events/subscribe"), -32003, "task_not_found")
+
+        for scripts in ((told,), (watch, gone)):
+            self.serve(*scripts, path=os.path.join(self.temp.name, f"s{len(scripts)}"))
+            out, err = self.ctl("log", "--json", "--follow", "one", code=1)
+            self.assertEqual([1, 2] if scripts == (told,) else [], [json.loads(line)["seq"] for line in out.splitlines()])
+            self.assertIn(f"the task {TASK} was removed: it had ended", err)
+            self.assertIn("limits.keep_ms", err)
+
     def test_after_daemon_stop_it_gives_up(self):
         def first(c):
             c.initialize()

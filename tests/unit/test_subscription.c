@@ -56,6 +56,64 @@ static void test_subscriptions_are_bounded(void **state)
     client_close(&c);
 }
 
+/* Other subscriptions go on, and the places are free again. */
+static void test_removed_task_ends_its_subscriptions(void **state)
+{
+    (void)state;
+    w.config.limits.subscriptions_max = 4;
+    start();
+    struct client c = client_ready();
+    subscribe(&c, "{\"task\":\"" TASK_A "\",\"after_seq\":0,\"deltas\":true}"); /* 1 */
+    subscribe(&c, "{}");                                                        /* 2 */
+    subscribe(&c, "{\"task\":\"" TASK_B "\",\"after_seq\":0}");                   /* 3 */
+    run_dry();
+    fake_commit(TASK_A, EVENT_NOTICE, 10);
+    fake_publish(w.rpc);
+    expect_event(&c, 1, 1, 0);
+    expect_event(&c, 2, 1, 0);
+    subscribe(&c, "{\"task\":\"" TASK_A "\",\"after_seq\":1}"); /* 4 */
+    rpc_task_removed(w.rpc, TASK_A);
+    for (int i = 0; i < 2; i++) {
+        json_t *json = hear(&c);
+        assert_true(is_method(json, "end"));
+        assert_int_equal(number(json, "subscription"), i ? 4 : 1);
+        assert_string_equal(text(json, "task"), TASK_A);
+        assert_string_equal(text(json, "reason"), "removed");
+        json_decref(json);
+    }
+    fake_commit(TASK_B, EVENT_NOTICE, 10);
+    fake_publish(w.rpc);
+    expect_event(&c, 2, 1, 0);
+    expect_event(&c, 3, 1, 0);
+    subscribe(&c, "{}");
+    subscribe(&c, "{}");
+    expect_alive(&c);
+    client_close(&c);
+}
+
+static void test_removed_task_ends_a_slow_readers_subscription(void **state)
+{
+    (void)state;
+    start();
+    struct client c = client_ready();
+    int small = 4096;
+    setsockopt(c.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    subscribe(&c, "{\"task\":\"" TASK_A "\",\"after_seq\":0}");
+    for (int i = 0; i < 1000; i++)
+        fake_commit(TASK_A, EVENT_NOTICE, 2000);
+    fake_publish(w.rpc);
+    run_dry();
+    rpc_task_removed(w.rpc, TASK_A);
+    int64_t seq = 0;
+    json_t *json;
+    for (; (json = hear(&c)) && is_method(json, "event"); json_decref(json))
+        assert_int_equal(number(json, "seq"), ++seq);
+    assert_true(seq < 1000 && is_method(json, "end"));
+    json_decref(json);
+    expect_alive(&c);
+    client_close(&c);
+}
+
 /* Every order in which a commit, its publication and a subscriber's reads can fall. */
 static void test_no_event_is_lost_or_doubled_at_the_switch(void **state)
 {
@@ -406,6 +464,8 @@ int main(void)
         TEST(test_subscriptions_from_every_point),
         TEST(test_subscriptions_are_bounded),
         TEST(test_no_event_is_lost_or_doubled_at_the_switch),
+        TEST(test_removed_task_ends_its_subscriptions),
+        TEST(test_removed_task_ends_a_slow_readers_subscription),
         TEST(test_subscription_waits_for_its_task),
         TEST(test_subscription_on_a_full_disk),
         TEST(test_slow_reader),

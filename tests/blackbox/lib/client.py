@@ -37,7 +37,8 @@ class Client:
         self.replies, self.methods, self.events, self.deltas = {}, {}, [], []
         self.last_seq, self.last_pos = {}, {}
         self.next_id, self.closed, self.raw_bytes = 1, False, 0
-        self.notifications = []  # ("event" | "delta", params) in order of arrival
+        self.ends = []  # of subscriptions, told by the daemon
+        self.notifications = []  # ("event" | "delta" | "end", params) in order of arrival
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(timeout_s)
         self._connect(str(path))
@@ -113,6 +114,10 @@ class Client:
         elif message["method"] == "delta":
             schema.check_delta(params, extra=("subscription",))
             self.deltas.append(params)
+        elif message["method"] == "end":
+            if set(params) != {"subscription", "task", "reason"} or params["reason"] != "removed":
+                raise schema.SchemaError(f"not as an end of a subscription is: {params}")
+            self.ends.append(params)
         else:
             raise schema.SchemaError(f"unknown notification {message['method']}")
         self.notifications.append((message["method"], params))
