@@ -134,14 +134,6 @@ size_t rpc_clients(const struct rpc *r)
     return r->conns_n;
 }
 
-size_t rpc_queued(const struct rpc *r)
-{
-    size_t n = 0;
-    for (const struct list *node = r->conns.next; node != &r->conns; node = node->next)
-        n += conn_queued(LIST_ENTRY(node, const struct conn, node));
-    return n;
-}
-
 /* ---- from the pump's world ---- */
 
 /* The events that hold, or void, what was live. */

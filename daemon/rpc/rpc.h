@@ -21,8 +21,6 @@ int rpc_new(struct daemon *d, const char *path, int fd, struct rpc **ret, struct
  * that are not answered yet may still be, or not. */
 void rpc_free(struct rpc *r);
 size_t rpc_clients(const struct rpc *r);
-/* Bytes that wait for clients to read them, those of all clients together. */
-size_t rpc_queued(const struct rpc *r);
 
 /* ---- from the pump's world ---- */
 

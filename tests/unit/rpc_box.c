@@ -1,5 +1,7 @@
 #include "rpc_box.h"
 
+#include "daemon/rpc/server.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -51,6 +53,14 @@ int tear_down(void **state)
     rmdir(w.dir);
     fake_reset();
     return 0;
+}
+
+size_t queued(void)
+{
+    size_t n = 0;
+    for (const struct list *node = w.rpc->conns.next; node != &w.rpc->conns; node = node->next)
+        n += conn_queued(LIST_ENTRY(node, const struct conn, node));
+    return n;
 }
 
 /* ---- a client ---- */

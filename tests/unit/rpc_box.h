@@ -35,6 +35,8 @@ struct client {
 int set_up(void **state);
 void start(void);
 int tear_down(void **state);
+/* Bytes that wait for clients to read them, those of all clients together. */
+size_t queued(void);
 struct client client_open(void);
 void client_close(struct client *c);
 void turn(int fd, short events);

@@ -216,7 +216,7 @@ static void test_slow_reader(void **state)
     size_t pages = fake_pages;
     run_dry();
     assert_int_equal(fake_pages, pages); /* it is not asked for in vain while the client sleeps */
-    assert_true(rpc_queued(w.rpc) <= 3 * (size_t)w.config.limits.client_queue_bytes_max);
+    assert_true(queued() <= 3 * (size_t)w.config.limits.client_queue_bytes_max);
 
     int64_t seq = 0, pos = 9;
     while (seq < 2000 || pos < 9 + 2 * total) {
@@ -365,7 +365,7 @@ static void test_slow_reader_gets_coalesced_text(void **state)
             uv_run(&w.loop, UV_RUN_NOWAIT);
     }
     run_dry();
-    assert_true(rpc_queued(w.rpc) <= 3 * (size_t)w.config.limits.client_queue_bytes_max);
+    assert_true(queued() <= 3 * (size_t)w.config.limits.client_queue_bytes_max);
     size_t pieces = 0;
     while (heard.n < all.n) {
         json_t *json = hear(&c);
