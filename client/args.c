@@ -45,7 +45,8 @@ static size_t distance(const char *a, const char *b)
     return d[an][bn];
 }
 
-const char *args_nearest(const char *word, const char *const *names, size_t n)
+/* Of the names, the one that `word` most probably means: one that it begins, or one at most two typing errors away. NULL: none. */
+static const char *args_nearest(const char *word, const char *const *names, size_t n)
 {
     const char *best = NULL;
     size_t best_distance = 3;

@@ -26,6 +26,3 @@ static inline bool args_has(const struct args *a, const char *name)
 {
     return args_option(a, name) != NULL;
 }
-
-/* Of the names, the one that `word` most probably means: one that it begins, or one at most two typing errors away. NULL: none. */
-const char *args_nearest(const char *word, const char *const *names, size_t n);

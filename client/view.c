@@ -161,7 +161,8 @@ static void __attribute__((format(printf, 3, 4))) wholef(struct view *v, enum sa
     va_end(args);
 }
 
-void view_block(struct view *v, enum say_style style, const char *before, struct str text)
+/* Text of several lines, uncut: every line with `before`. */
+static void view_block(struct view *v, enum say_style style, const char *before, struct str text)
 {
     CLEANUP(buf_free) struct buf safe = {0}, b = {0};
     struct str rest, one;

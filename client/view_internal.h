@@ -54,8 +54,6 @@ void view_call_clear(struct view_call *c);
 /* One line: `text` is shown safely, in one style, cut to the width. */
 void view_line(struct view *v, enum say_style style, const char *before, struct str text);
 void view_linef(struct view *v, enum say_style style, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* Text of several lines, uncut: every line with `before`. */
-void view_block(struct view *v, enum say_style style, const char *before, struct str text);
 
 /* view_tools.c: calls, their processes and what those write. */
 void view_output_delta(struct view *v, const json_t *delta);

@@ -6,7 +6,7 @@
 #include <assert.h>
 #include <inttypes.h>
 
-void plan_by(const struct input *in, struct proto_by *by, bool *has_by)
+static void plan_by(const struct input *in, struct proto_by *by, bool *has_by)
 {
     *has_by = in->client.p != NULL;
     *by = (struct proto_by){.client = in->client, .role = in->role};

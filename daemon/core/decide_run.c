@@ -56,8 +56,8 @@ static void plan_changes(struct plan *p, const struct run *run, struct str outpu
     }
 }
 
-void plan_run_ended(struct plan *p, const struct task *t, const struct run *run, const struct run_exit *exit,
-                    const struct run_output *output)
+static void plan_run_ended(struct plan *p, const struct task *t, const struct run *run, const struct run_exit *exit,
+                           const struct run_output *output)
 {
     struct plan_op *op = plan_event(p, EVENT_RUN_ENDED);
     op->event.run_ended = (struct event_run_ended){.run = text_id(p, 'r', run->n),

@@ -70,11 +70,8 @@ void decide_advance(const struct core *c, const struct task *t, const struct inp
 
 /* Shared moves. */
 struct event_task_state *plan_state(struct plan *p, const struct task *t, enum task_state to, struct str reason);
-void plan_by(const struct input *in, struct proto_by *by, bool *has_by);
 /* Answers a call: the item of the context and the event, which is returned. */
 struct plan_op *plan_result(struct plan *p, const struct call *call, struct str output, int64_t output_bytes, bool is_error);
-void plan_run_ended(struct plan *p, const struct task *t, const struct run *run, const struct run_exit *exit,
-                    const struct run_output *output);
 /* Why a call's wait cannot begin, or STR_NONE. */
 struct str wait_gate(const struct core *c, const struct task *t, const struct call_spec *spec, struct plan *p);
 void plan_wait_started(struct plan *p, const struct call_spec *spec);

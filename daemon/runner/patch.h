@@ -68,10 +68,6 @@ struct patch_files {
     int64_t bytes;
 };
 
-/* Reads what `patch` names and computes what it makes of it. Touches nothing. */
-int patch_files_compute(const struct patch *patch, struct patch_files *ret, struct buf *error);
-void patch_files_free(struct patch_files *f);
-
 enum { PATCH_E_HALF = 1 }; /* it could be neither finished nor taken back; `error` says which files, and where their old contents are */
 
 /* Puts everything in place, or nothing. `manifest`: where to note what is under way, or NULL. 0 (with a sentence in `error` if the disk did

@@ -156,7 +156,8 @@ static int update(struct patch_files *files, const struct patch_op *op, struct b
     return result;
 }
 
-int patch_files_compute(const struct patch *patch, struct patch_files *ret, struct buf *error)
+/* Reads what `patch` names and computes what it makes of it. Touches nothing. */
+static int patch_files_compute(const struct patch *patch, struct patch_files *ret, struct buf *error)
 {
     *ret = (struct patch_files){0};
     for (size_t i = 0; i < patch->ops_n; i++) {
@@ -170,7 +171,7 @@ int patch_files_compute(const struct patch *patch, struct patch_files *ret, stru
     return 0;
 }
 
-void patch_files_free(struct patch_files *f)
+static void patch_files_free(struct patch_files *f)
 {
     for (size_t i = 0; i < f->n; i++) {
         free(f->p[i].path);
