@@ -67,5 +67,12 @@ int runs_read_exit(struct runs *r, int dirfd, struct run_exit *ret);
 bool runs_input_taken(int dirfd, const char *call);
 /* The same, once, for the one who tells of the end: a patch that was killed half-way is settled first. */
 int runs_take_exit(struct runs *r, const char *task, const char *run, int dirfd, struct run_exit *ret);
+/* What is left of the run's processes, as far as they carry its marker. How many were killed. */
+size_t runs_kill_left(const char *task, const char *run);
+/* Of a run without a record, if it is a patch: finishes or undoes it. False: it is none (`patch`: it is known to be one), or nobody can
+ * say how its files are. */
+bool runs_recover_patch(struct runs *r, const char *task, const char *run, int dirfd, bool patch, struct run_exit *ret);
+/* The same where there is a record, in `ret`, which then says how the files are. Nothing, if it is no patch that was cut short. */
+void runs_settle_patch(struct runs *r, const char *task, const char *run, int dirfd, struct run_exit *ret);
 /* Of a runner that is dead without a record: kills what is left of it. `patch`: see runs_probe(). */
 void runs_in_doubt(struct runs *r, const char *task, const char *run, int dirfd, bool this_boot, bool patch, struct run_exit *ret);

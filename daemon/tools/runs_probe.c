@@ -1,19 +1,14 @@
 /* What is known of a run whose runner may be dead. The lock says whether it lives, the exit record how it ended; where both are
  * missing nothing is guessed: what is left of it is killed, and it is in doubt. */
-#include "daemon/base/failpoint.h"
 #include "daemon/base/mem.h"
 #include "daemon/base/utf8.h"
-#include "daemon/runner/processes.h"
 #include "daemon/runner/record.h"
 #include "daemon/tools/link.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 int runs_open_dir(const struct runs *r, const char *task, const char *run)
@@ -114,121 +109,12 @@ static int64_t describe_output(struct buf *b, int dirfd)
     return st.st_size;
 }
 
-static size_t kill_left(const char *task, const char *run)
-{
-    CLEANUP(buf_free) struct buf marker = {0};
-    buf_printf(&marker, RUN_MARKER "%s/%s", task, run);
-    return processes_kill_marked(marker.p);
-}
-
-static void patch_settled(struct runs *r, bool applied, const char *detail, struct run_exit *ret)
-{
-    buf_clear(&r->detail);
-    buf_puts(&r->detail, detail);
-    *ret = (struct run_exit){.outcome = RUN_OUTCOME_DONE, .has_exit_code = true, .exit_code = applied ? 0 : 1};
-    ret->detail = buf_view(&r->detail);
-}
-
-static bool spec_is_patch(int dirfd)
-{
-    CLEANUP(buf_free) struct buf bytes = {0};
-    struct run_spec spec;
-    return dirfd >= 0 && record_read_file(dirfd, RUN_FILE_SPEC, RUN_SPEC_BYTES_MAX, &bytes) == 0 &&
-           run_spec_get(buf_view(&bytes), &spec) == 0 && spec.program == RUN_SPEC_PATCH;
-}
-
-/* No manifest: it is there, durably, before anything is changed, and removed when nothing was. The spec may be lost with the power, so
- * whoever knows says that it is a patch. */
-static bool patch_untouched(struct runs *r, int dirfd, bool patch, struct run_exit *ret)
-{
-    if (!patch && !spec_is_patch(dirfd))
-        return false;
-    patch_settled(r, false, "the patch was cut short before it had changed anything", ret);
-    return true;
-}
-
-/* agentd-tool says to `out` what it did, or to nobody if that is negative. Its exit code, or -1. */
-static int run_recovery(struct runs *r, char *manifest, int out)
-{
-    char name[] = "agentd-tool", verb[] = "apply-patch", recover[] = "--recover";
-    char *argv[] = {name, verb, recover, manifest, NULL};
-    pid_t pid;
-    int status;
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    for (int fd = 0; fd <= 2; fd++)
-        if ((fd == STDOUT_FILENO && out >= 0 ? posix_spawn_file_actions_adddup2(&actions, out, fd)
-                                             : posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0)) != 0)
-            mem_none();
-    int error = posix_spawn(&pid, r->tool_path, &actions, NULL, argv, FAILPOINT_ENV());
-    posix_spawn_file_actions_destroy(&actions);
-    if (error)
-        return -1;
-    while (waitpid(pid, &status, 0) < 0)
-        if (errno != EINTR)
-            return -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-/* A patch is the one effect that can be looked at: its manifest holds the hashes of before and after. agentd-tool finishes or undoes
- * it. False: it could not say. */
-static bool recover_patch(struct runs *r, char *manifest, int out, struct run_exit *ret)
-{
-    int code = run_recovery(r, manifest, out);
-    if (code != 0 && code != 1)
-        return false;
-    patch_settled(r, code == 0,
-                  code == 0 ? "the patch was cut short; its contents were compared and it is now applied in whole"
-                            : "the patch was cut short; its contents were compared and nothing of it is applied",
-                  ret);
-    return true;
-}
-
-static void put_manifest_path(const struct runs *r, const char *task, const char *run, struct buf *b)
-{
-    buf_printf(b, "%s/%s/%s/%s", r->dir, task, run, RUN_FILE_PATCH);
-}
-
-/* Of a run without a record. What it changed becomes its output, as if it had come to its end; again, if this is cut short, too. */
-static bool settle_patch(struct runs *r, const char *task, const char *run, int dirfd, bool patch, struct run_exit *ret)
-{
-    CLEANUP(buf_free) struct buf manifest = {0};
-    struct stat st;
-    put_manifest_path(r, task, run, &manifest);
-    if (access(manifest.p, F_OK) < 0)
-        return errno == ENOENT && patch_untouched(r, dirfd, patch, ret);
-    int out = dirfd < 0 ? -1 : openat(dirfd, RUN_FILE_OUT, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool settled = recover_patch(r, manifest.p, out, ret);
-    if (settled && out >= 0 && fstat(out, &st) == 0)
-        ret->output_bytes = st.st_size;
-    if (out >= 0)
-        close(out);
-    return settled;
-}
-
-/* In the middle of what it did, by a signal or without memory; or it could not take back what it had begun. An orderly failure leaves no
- * manifest. */
-static bool patch_left(const struct run_exit *ended, int dirfd)
-{
-    return !(ended->has_exit_code && ended->exit_code == 0) && faccessat(dirfd, RUN_FILE_PATCH, F_OK, 0) == 0;
-}
-
 int runs_take_exit(struct runs *r, const char *task, const char *run, int dirfd, struct run_exit *ret)
 {
     int found = runs_read_exit(r, dirfd, ret);
-    if (found != 0)
-        return found;
-    if (!patch_left(ret, dirfd))
-        return 0;
-    struct run_exit settled = {.detail = STR("the patch could be neither finished nor taken back: some files may be as it wants them and "
-                                             "others not; their old contents stand beside them as .NAME.agentd-*.old")};
-    CLEANUP(buf_free) struct buf manifest = {0};
-    put_manifest_path(r, task, run, &manifest);
-    recover_patch(r, manifest.p, -1, &settled);
-    ret->detail = settled.detail;
-    if (ret->has_exit_code && settled.has_exit_code)
-        ret->exit_code = settled.exit_code; /* what it says of the files is what holds now */
-    return 0;
+    if (found == 0)
+        runs_settle_patch(r, task, run, dirfd, ret);
+    return found;
 }
 
 static void not_started(struct runs *r, struct run_exit *ret)
@@ -244,8 +130,8 @@ void runs_in_doubt(struct runs *r, const char *task, const char *run, int dirfd,
         not_started(r, ret);
         return;
     }
-    size_t left = this_boot ? kill_left(task, run) : 0;
-    if (settle_patch(r, task, run, dirfd, patch, ret))
+    size_t left = this_boot ? runs_kill_left(task, run) : 0;
+    if (runs_recover_patch(r, task, run, dirfd, patch, ret))
         return;
     struct buf *b = &r->detail;
     buf_clear(b);
