@@ -19,6 +19,14 @@
 /* Unique among all that run at this time: what is left of a dead run is found by this name. */
 char task_id[32];
 
+void runs_begin(int argc, char **argv)
+{
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    snprintf(task_id, sizeof task_id, "t%d", (int)getpid());
+    alarm(100); /* a call that never returns has no guard of its own */
+}
+
 /* ---- the daemon's part ---- */
 
 struct seen *seen_of(struct box *b, const char *run)

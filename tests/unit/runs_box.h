@@ -49,6 +49,10 @@ struct box {
         }                                                                                                    \
     } while (0)
 
+/* The first thing in main(): an argument says which tests run; a guard for calls that never return. */
+void runs_begin(int argc, char **argv);
+#define CASE(name) cmocka_unit_test_setup_teardown(name, runs_setup, runs_teardown)
+
 struct seen *seen_of(struct box *b, const char *run);
 void daemon_up(struct box *b);
 void daemon_up_with(struct box *b, const char *runner);
