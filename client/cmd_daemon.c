@@ -174,9 +174,26 @@ int cmd_daemon_stop(struct client *c)
     return EXIT_DONE;
 }
 
+/* A daemon that works is not ended for a configuration with which none would start: the one that it has read, it reads again. */
+static bool config_is_good(struct client *c)
+{
+    CLEANUP(link_reply_free) struct link_reply reply = {0};
+    CLEANUP(buf_free) struct buf agentd = {0}, words = {0};
+    if (start_find("agentd", &agentd, &words) < 0 ||
+        link_call(c->link, METHOD_DAEMON_STATUS, &(struct params_daemon_status){0}, &reply) != LINK_OK)
+        return true; /* what is wrong then is no matter of the configuration */
+    const char *theirs = json_string_value(json_object_get(json_object_get(reply.json, "daemon"), "config"));
+    if (client_check_config(buf_cstr(&agentd), theirs ? theirs : link_config(c->link), &words))
+        return true;
+    say_error(buf_cstr(&words), "The daemon goes on as it was. agentctl config check tells when the configuration is good.");
+    return false;
+}
+
 int cmd_daemon_restart(struct client *c)
 {
     int rc = link_find(c->link, 0);
+    if (rc == LINK_OK && !config_is_good(c))
+        return EXIT_FAILED;
     if (rc == LINK_OK) {
         bool replaced = start_take_post(link_state_dir(c->link));
         int code = end(c, true);

@@ -28,6 +28,19 @@ static bool same_folder(const char *a, const char *b)
     return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
 }
 
+/* Its process is there and does nothing: stopped by somebody, or by a disk that does not answer. */
+static int fail_silent(struct link *l)
+{
+    long pid = start_owner(link_state_dir(l));
+    link_fail(l, LINK_E_NO_DAEMON, "the daemon at %s does not answer", link_socket(l));
+    if (pid > 0)
+        buf_printf(&l->hint,
+                   "It is process %ld. If it stays so, kill -9 %ld loses nothing: its tasks go on from where they are when it is "
+                   "started again.",
+                   pid, pid);
+    return LINK_E_NO_DAEMON;
+}
+
 static int initialize(struct link *l)
 {
     struct params_initialize params = {.protocol = PROTOCOL_VERSION,
@@ -35,7 +48,7 @@ static int initialize(struct link *l)
     CLEANUP(link_reply_free) struct link_reply reply = {0};
     int rc = link_exchange(l, METHOD_INITIALIZE, &params, link_now_ms() + LINK_INITIALIZE_MS, &reply);
     if (rc == LINK_TIMEOUT)
-        return link_fail(l, LINK_E_NO_DAEMON, "the daemon at %s does not answer", link_socket(l));
+        return fail_silent(l);
     if (rc != LINK_OK)
         return rc;
     const char *version = json_string_value(json_object_get(json_object_get(reply.json, "server"), "version"));
@@ -109,8 +122,22 @@ static bool may_start(const struct link *l)
     return start_has_database(link_state_dir(l)) && !start_stopped(link_state_dir(l));
 }
 
+/* Somebody owns the folder and is not to be heard: it begins, or it listens elsewhere, or its socket was removed a moment ago. */
+static int fail_unheard(struct link *l, long pid)
+{
+    link_fail(l, LINK_E_NO_DAEMON, "a daemon (process %ld) works on %s, but nobody listens at %s", pid, link_state_dir(l), link_socket(l));
+    buf_printf(&l->hint,
+               "If it listens at another socket, name that: --socket. If the socket's file was removed, it is made again within a minute. "
+               "kill %ld ends it in order; its tasks go on when it is started again.",
+               pid);
+    return LINK_E_NO_DAEMON;
+}
+
 static int fail_no_daemon(struct link *l)
 {
+    long pid = start_owner(link_state_dir(l));
+    if (pid > 0)
+        return fail_unheard(l, pid);
     if (start_stopped(link_state_dir(l))) {
         link_fail(l, 0, "the daemon was stopped");
         buf_puts(&l->hint, "agentctl daemon start starts it; its tasks go on from where they are.");
@@ -133,6 +160,13 @@ static int connect_until(struct link *l, int64_t deadline_ms)
         if (wire_sleep(&wait) == WIRE_INTERRUPTED)
             return link_fail(l, LINK_E_INTERRUPTED, "interrupted");
     }
+}
+
+/* Nobody listens; but who owns the folder may be about to. */
+static int find_owner(struct link *l)
+{
+    int rc = start_owner(link_state_dir(l)) > 0 ? connect_until(l, link_now_ms() + PATIENCE_MS) : LINK_E_LOST;
+    return rc == LINK_E_LOST ? fail_no_daemon(l) : rc;
 }
 
 /* A daemon that is locked out means that another one is just coming up, or listens elsewhere: the socket will tell. */
@@ -169,7 +203,7 @@ static int start(struct link *l)
 int link_find(struct link *l, int64_t ms)
 {
     int rc = l->wire.fd >= 0 ? LINK_OK : connect_until(l, link_now_ms() + ms);
-    return rc == LINK_E_LOST ? fail_no_daemon(l) : rc;
+    return rc == LINK_E_LOST ? find_owner(l) : rc;
 }
 
 int link_open(struct link *l)
@@ -180,15 +214,17 @@ int link_open(struct link *l)
     if (rc != LINK_E_LOST)
         return rc;
     if (!may_start(l))
-        return fail_no_daemon(l);
+        return find_owner(l);
     rc = start(l);
     if (rc != LINK_OK || l->wire.fd >= 0)
         return rc;
     rc = connect_until(l, link_now_ms() + PATIENCE_MS);
+    long pid = rc == LINK_E_LOST ? start_owner(link_state_dir(l)) : 0;
+    if (pid > 0)
+        return fail_unheard(l, pid);
     if (rc == LINK_E_LOST) {
         link_fail(l, 0, "a daemon was started on %s, but it does not serve at %s", link_state_dir(l), link_socket(l));
-        buf_printf(&l->hint, "See %s/daemon.log; perhaps another daemon owns the folder and listens at another socket.",
-                   link_state_dir(l));
+        buf_printf(&l->hint, "See %s/daemon.log.", link_state_dir(l));
         return LINK_E_NO_DAEMON;
     }
     return rc;

@@ -47,6 +47,21 @@ static ssize_t read_file(const char *path, char *ret, size_t max)
     return n;
 }
 
+/* The lock decides, the pid in it is for people. Whoever is just taking it waits for so short a look at it. */
+long start_owner(const char *state_dir)
+{
+    CLEANUP(buf_free) struct buf path = {0};
+    char text[24] = "";
+    buf_printf(&path, "%s/lock", state_dir);
+    int fd = open(buf_cstr(&path), O_RDONLY | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    bool held = flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+    ssize_t n = held ? read(fd, text, sizeof text - 1) : 0;
+    close(fd);
+    return n > 0 ? strtol(text, NULL, 10) : 0;
+}
+
 /* ---- executables ---- */
 
 static bool try_path(const char *dir, const char *middle, const char *program, struct buf *ret)

@@ -19,6 +19,8 @@ struct start_places {
 bool start_stopped(const char *state_dir);
 /* Whether a daemon has worked in this folder. */
 bool start_has_database(const char *state_dir);
+/* The pid of the daemon that owns this folder, whether it answers or not; 0: none does, or it has not said who it is. */
+long start_owner(const char *state_dir);
 
 /* The path of `agentd` or `agentd-supervise`: $AGENTD_BIN and its neighbours, those of agentctl itself, else where they were
  * installed. 0, or -1 and a sentence. */

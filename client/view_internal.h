@@ -34,6 +34,7 @@ struct view_call {
     char tool[NAME_SIZE];
     char run[NAME_SIZE];
     struct buf ended; /* what to say of its run once its result is shown */
+    bool known;       /* that is more than how it ended */
 };
 
 struct view {

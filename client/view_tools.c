@@ -169,8 +169,10 @@ static void put_run_end(struct buf *b, const json_t *e)
         buf_str(b, str_eqz(outcome, "in_doubt") ? STR("in doubt: nobody knows how it ended")
                    : str_eqz(outcome, "not_started") ? STR("not started") : outcome);
     }
-    buf_puts(b, " in ");
-    text_put_duration(b, view_get_int(e, "duration_ms"));
+    if (view_get_int(e, "duration_ms") > 0) { /* nobody knows it of a process that was lost */
+        buf_puts(b, " in ");
+        text_put_duration(b, view_get_int(e, "duration_ms"));
+    }
     if (view_get_int(e, "output_bytes") > 0) {
         buf_puts(b, ", ");
         text_put_bytes(b, view_get_int(e, "output_bytes"));
@@ -196,6 +198,7 @@ void view_run_ended(struct view *v, const json_t *e)
     if (c) {
         buf_clear(&c->ended);
         buf_str(&c->ended, buf_view(&b));
+        c->known = view_get(e, "detail").n > 0;
         return;
     }
     struct view_run *r = view_run_of(v, id, false);
@@ -210,10 +213,12 @@ void view_tool_result(struct view *v, const json_t *e)
     struct view_run *r = c && c->run[0] ? view_run_of(v, str_of(c->run), false) : NULL;
     bool is_error = json_is_true(json_object_get(e, "is_error"));
     struct str output = view_get(e, "output"), ended = c ? buf_view(&c->ended) : STR("");
-    bool good = str_starts(ended, "exit 0 ") && !is_error;
+    bool good = str_starts(ended, "exit 0") && !is_error, known = c && c->known;
     /* A plan and a patch that fit are told by events of their own. */
     bool told = c && !is_error && (strcmp(c->tool, "update_plan") == 0 || (good && strcmp(c->tool, "apply_patch") == 0));
     if (told) {
+        if (known)
+            view_line(v, SAY_WARN, "  = ", ended);
         view_call_clear(c);
         return;
     }
@@ -227,7 +232,7 @@ void view_tool_result(struct view *v, const json_t *e)
     if (ended.n > 0)
         view_line(v, good ? SAY_DIM : SAY_WARN, "  = ", ended);
     else if (is_error)
-        view_line(v, SAY_BAD, "  = ", STR("refused, or failed"));
+        view_line(v, SAY_BAD, "  = ", STR("not done"));
     else if (c && c->run[0])
         view_line(v, SAY_DIM, "  = ", STR("still running"));
     if (c)

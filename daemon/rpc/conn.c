@@ -225,7 +225,7 @@ static bool same_user(const struct conn *c)
 void conn_accept(struct rpc *r)
 {
     struct conn *c = conn_new(r);
-    if (uv_accept((uv_stream_t *)&r->listener, (uv_stream_t *)&c->pipe) < 0) {
+    if (uv_accept((uv_stream_t *)r->listener.pipe, (uv_stream_t *)&c->pipe) < 0) {
         conn_close(c);
         return;
     }

@@ -204,10 +204,14 @@ int listen_inherited(int fd, struct buf *error)
     return 0;
 }
 
-void listen_unlink(const char *path, const struct listen_file *file)
+bool listen_stands(const char *path, const struct listen_file *file)
 {
     struct stat st;
-    if (file->made && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_dev == file->dev &&
-        st.st_ino == file->ino)
+    return file->made && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_dev == file->dev && st.st_ino == file->ino;
+}
+
+void listen_unlink(const char *path, const struct listen_file *file)
+{
+    if (listen_stands(path, file))
         unlink(path);
 }

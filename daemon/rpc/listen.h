@@ -22,5 +22,7 @@ int listen_open(const char *path, int *ret_fd, struct listen_file *ret_file, str
 /* Whether an inherited descriptor is a listening Unix stream socket; makes it non-blocking and close-on-exec.
  * 0, or -1 and a sentence. */
 int listen_inherited(int fd, struct buf *error);
+/* Whether it is still the one that was made. */
+bool listen_stands(const char *path, const struct listen_file *file);
 /* Removes the file if it is still the one that was made. */
 void listen_unlink(const char *path, const struct listen_file *file);

@@ -1,4 +1,4 @@
-/* The server: the listening socket, the list of connections, and what the pump's world tells all of them. */
+/* The server: the list of connections, and what the pump's world tells all of them. */
 #include "server.h"
 
 #include "daemon/base/log.h"
@@ -7,14 +7,6 @@
 
 #include <signal.h>
 #include <unistd.h>
-
-static void on_connection(uv_stream_t *listener, int status)
-{
-    if (status < 0)
-        log_warn("a client could not be accepted: %s", uv_strerror(status));
-    else
-        conn_accept(listener->data);
-}
 
 static void live_news(struct rpc *r, struct live_task *t)
 {
@@ -65,24 +57,10 @@ static struct rpc *server_new(struct daemon *d, const char *path)
     list_init(&r->conns);
     list_init(&r->dirty);
     live_init(&r->live, (size_t)d->config->limits.response_bytes_max);
-    uv_pipe_init(d->loop, &r->listener, 0);
     uv_idle_init(d->loop, &r->service);
-    r->listener.data = r->service.data = r;
-    r->handles_n = 2;
+    r->service.data = r;
+    r->handles_n = 1;
     return r;
-}
-
-static int serve(struct rpc *r, int fd, struct buf *error)
-{
-    int rc = uv_pipe_open(&r->listener, fd);
-    if (rc < 0)
-        close(fd);
-    if (rc == 0)
-        rc = uv_listen((uv_stream_t *)&r->listener, 128, on_connection);
-    if (rc == 0)
-        return 0;
-    buf_printf(error, "cannot listen on %s: %s", r->path, uv_strerror(rc));
-    return -1;
 }
 
 int rpc_new(struct daemon *d, const char *path, int fd, struct rpc **ret, struct buf *error)
@@ -93,8 +71,7 @@ int rpc_new(struct daemon *d, const char *path, int fd, struct rpc **ret, struct
         return rc;
     signal(SIGPIPE, SIG_IGN); /* a client that goes away is an error of its write */
     struct rpc *r = server_new(d, path);
-    r->file = file;
-    if (serve(r, fd, error) < 0) {
+    if (listener_open(r, fd, &file, error) < 0) {
         rpc_free(r);
         return -1;
     }
@@ -118,14 +95,13 @@ static void on_handle_closed(uv_handle_t *handle)
 
 void rpc_free(struct rpc *r)
 {
-    listen_unlink(r->path, &r->file);
+    listener_close(r);
     struct conn *c;
     LIST_EACH(c, &r->conns, struct conn, node)
     {
         conn_flush(c);
         conn_close(c);
     }
-    uv_close((uv_handle_t *)&r->listener, on_handle_closed);
     uv_close((uv_handle_t *)&r->service, on_handle_closed);
 }
 

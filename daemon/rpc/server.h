@@ -9,13 +9,20 @@
 
 #define READ_BYTES 65536
 
+struct listener {
+    uv_pipe_t *pipe;
+    struct listen_file file;
+    uv_fs_event_t watch; /* of the file's folder */
+    uv_timer_t again;    /* runs while there is no file, or no watch */
+    int64_t again_ms;    /* 0: the file is there */
+};
+
 struct rpc {
     struct daemon *d;
-    uv_pipe_t listener;
+    struct listener listener;
     uv_idle_t service; /* runs once before the loop waits again, if a connection or the live text has
                           something to send */
     char *path;
-    struct listen_file file;
     struct list conns; /* of struct conn */
     struct list dirty; /* those to be serviced */
     size_t conns_n;
@@ -54,6 +61,10 @@ struct conn {
 void rpc_unref(struct rpc *r);
 /* Asks for on_service() before the loop waits again. */
 void rpc_wake(struct rpc *r);
+
+/* Listens on `fd`, whose file (not made: inherited) is made again should it be removed. -1 and a sentence: listener_close() still. */
+int listener_open(struct rpc *r, int fd, const struct listen_file *file, struct buf *error);
+void listener_close(struct rpc *r);
 
 /* Takes over an accepted connection. */
 void conn_accept(struct rpc *r);

@@ -81,7 +81,7 @@ int migrate_check(struct db *db, const struct migration *list, size_t n, int64_t
         db_explain(db, "agentd.db is damaged, or no database at all", error);
         buf_puts(
             error,
-            ": put a backup in its place (`agentctl backup` makes them), or move it away to start empty; "
+            ": put a backup in its place (`agentctl backup` makes them), or move it, `blobs` and `runs` away to start empty; "
             "nothing was changed");
     } else if (status && !error->n) {
         db_explain(db, "cannot read agentd.db", error);

@@ -8,6 +8,7 @@
 #include "daemon/store/state.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -92,8 +93,36 @@ static void store_report_cb(uv_async_t *async)
 /* ---- opening ---- */
 
 /* Made by hand so that only the owner can read it; SQLite gives its other files the same mode. */
+static bool store_holds(int folder, const char *name)
+{
+    int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d && fd >= 0)
+        close(fd);
+    const struct dirent *e = NULL;
+    while (d && (e = readdir(d)) && e->d_name[0] == '.')
+        ;
+    if (d)
+        closedir(d);
+    return e;
+}
+
+/* A new database would know nothing of what its tasks wrote, and have it removed as left over. */
+static bool store_is_lost(int folder)
+{
+    struct stat st;
+    bool there = fstatat(folder, "agentd.db", &st, 0) == 0 ? st.st_size > 0 : errno != ENOENT;
+    return !there && (store_holds(folder, "blobs") || store_holds(folder, "runs"));
+}
+
 static int store_make_file(int folder, struct buf *error)
 {
+    if (store_is_lost(folder)) {
+        buf_puts(error,
+                 "agentd.db is missing or empty, but the folders `blobs` and `runs` beside it hold what its tasks wrote: put it, or a "
+                 "backup, back in its place; or move both folders away to start empty; nothing was changed");
+        return STORE_E_FOREIGN;
+    }
     int fd = openat(folder, "agentd.db", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     int rc = fd < 0 && errno != EEXIST ? -errno : 0;
     if (fd >= 0)
@@ -197,9 +226,10 @@ static int store_open_all(struct store *s, const char *dir, struct buf *error)
     }
     if (!status)
         status = store_make_file(s->folder, error);
-    if (!status)
+    bool made = !status;
+    if (made)
         status = store_open_writer(&s->journal.db, buf_cstr(&path), store_is_wal(s->folder), error);
-    if (status == STORE_E_FOREIGN)
+    if (made && status == STORE_E_FOREIGN)
         status = store_look_again(s, buf_cstr(&path), error);
     if (!status)
         status = store_open_reader(&s->reader, buf_cstr(&path), error);

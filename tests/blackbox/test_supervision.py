@@ -1,6 +1,7 @@
 """agentctl starts the daemon; a supervisor brings it back after a crash, and not after `daemon stop`."""
 import json
 import os
+import pathlib
 import signal
 import time
 import unittest
@@ -50,6 +51,33 @@ class Supervised(Case):
         p.ctl("daemon", "stop")
         p.ctl("daemon", "start", check=0)
         self.assertTrue(alive(self.pid()))
+
+    def test_a_restart_for_a_bad_configuration_leaves_it_as_it_is(self):
+        p = self.begin([])
+        p.ctl("daemon", "start", check=0)
+        one = self.pid()
+        config = pathlib.Path(json.loads(p.ctl("daemon", "status", "--json").stdout)["daemon"]["config"])
+        good = config.read_text()
+        config.write_text(good + "\nbogus: 1\n")
+        done = p.ctl("daemon", "restart", check=1)
+        self.assertIn("bogus", done.stderr)
+        self.assertIn("goes on as it was", done.stderr)
+        self.assertEqual(one, self.pid())
+        config.write_text(good)
+        p.ctl("daemon", "restart", check=0)
+        self.assertNotEqual(one, self.pid())
+
+    def test_a_daemon_that_is_not_heard_is_named(self):
+        p = self.begin([])
+        p.ctl("daemon", "start", check=0)
+        pid = self.pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for command in (("status",), ("daemon", "stop")):
+                self.assertIn(f"kill -9 {pid}", p.ctl(*command, check=3).stderr)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        p.ctl("daemon", "stop", check=0)
 
     def test_killed_it_is_back_by_itself(self):
         p = self.begin([])

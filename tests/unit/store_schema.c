@@ -155,6 +155,35 @@ void a_file_that_is_no_database_is_refused(void **state)
     box_free(&b);
 }
 
+/* What its tasks wrote would be taken for left over by one that knows nothing of them. */
+void a_lost_database_is_not_made_anew(void **state)
+{
+    (void)state;
+    struct box b;
+    box_used(&b);
+    char old[300], kept[300];
+    snprintf(old, sizeof old, "%s", box_path(&b, "agentd.db"));
+    snprintf(kept, sizeof kept, "%s.kept", old);
+    assert_int_equal(mkdir(box_path(&b, "runs"), 0700), 0);
+    assert_int_equal(mkdir(box_path(&b, "runs/task"), 0700), 0);
+    assert_int_equal(rename(old, kept), 0);
+    assert_int_equal(box_open(&b), STORE_E_FOREIGN);
+    assert_non_null(strstr(buf_cstr(&b.error), "back in its place"));
+    assert_int_equal(access(old, F_OK), -1);
+    int fd = open(old, O_WRONLY | O_CREAT | O_CLOEXEC, 0600); /* an empty one is none */
+    assert_true(fd >= 0);
+    close(fd);
+    check_refused(&b, STORE_E_FOREIGN, "back in its place");
+    assert_int_equal(rename(kept, old), 0);
+    assert_int_equal(box_open(&b), 0);
+    box_close(&b);
+    assert_int_equal(unlink(old), 0);
+    assert_int_equal(rmdir(box_path(&b, "runs/task")), 0);
+    assert_int_equal(box_open(&b), 0); /* nothing is there that it could harm */
+    assert_int_equal(rmdir(box_path(&b, "runs")), 0);
+    box_free(&b);
+}
+
 void another_migration_text_is_refused(void **state)
 {
     (void)state;

@@ -72,6 +72,7 @@ int64_t count_events(struct store *s, const char *id);
     X(old_keys_without_a_task_are_forgotten)                                                                 \
     X(connections_are_set_up_as_designed)                                                                    \
     X(a_newer_database_is_refused)                                                                           \
+    X(a_lost_database_is_not_made_anew)                                                                      \
     X(a_foreign_database_is_refused)                                                                         \
     X(a_file_that_is_no_database_is_refused)                                                                 \
     X(another_migration_text_is_refused)                                                                     \
