@@ -1,176 +1,28 @@
-"""What must hold when the power came back: a daemon is started on a state of the disk, in another boot, and then the database and the files are
-looked at. `History` is what was really done and what had left the daemon at each moment: it is read from the log and the last database."""
-import bisect
-import hashlib
-import json
+"""What must hold when the power came back: a daemon is started on a state of the disk, in another boot, is asked for every event that it
+has, and then the database and the files are looked at."""
 import os
 import pathlib
 import re
 import select
 import shutil
-import socket
 import sqlite3
 import subprocess
-import time
 
 import disk as disks
 import oplog
 import oracle
-from recording import patch, tree
+from asking import Asking
+from journal import Database, parsed
+from place import poll
+from recording import ENDED, patch, tree
 
 BOOT_ID = "11111111-2222-3333-4444-555555555555"
 DEADLINE_S = 60
-NEVER = 1 << 62  # the pos of what was told and is in no journal
 ENDED_BY_POWER = ("reboot", "stop")
 
 
-class Database:
-    """The rows of a state folder that nobody uses any more."""
-
-    def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
-        self.db = sqlite3.connect(f"file:{self.folder / 'agentd.db'}?mode=rwc", uri=True)
-        self.db.text_factory = bytes
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.db.close()
-
-    def rows(self, sql, *args):
-        return self.db.execute(sql, args).fetchall()
-
-    def check(self):
-        return [r[0] for r in self.rows("PRAGMA quick_check") if r[0] != b"ok"]
-
-    def content(self, body, digest, size, wrong, what):
-        """A row's own bytes, or those of its file, which have to be there with its hash."""
-        if digest is None:
-            return body if isinstance(body, bytes) else body.encode()
-        path = self.folder / "blobs" / digest.hex()
-        data = path.read_bytes() if path.exists() else None
-        if data is None or len(data) != size or hashlib.blake2b(data, digest_size=32).digest() != digest:
-            wrong.append(f"the content of {what} is not whole in blobs/{digest.hex()}: {data and len(data)} of {size} bytes")
-            return b""
-        return data
-
-    def events(self, wrong):
-        """{pos: (task, seq, json)}"""
-        found = {}
-        for pos, task, seq, body, digest, size in self.rows(
-                "SELECT e.pos, t.id, e.seq, e.body, e.hash, e.bytes FROM events e JOIN tasks t ON t.n = e.task ORDER BY e.pos"):
-            found[pos] = (task.decode(), seq, self.content(body, digest, size, wrong, f"event {pos}"))
-        return found
-
-    def prompts(self, wrong):
-        """{task: bytes of the prompt of its last epoch}"""
-        parts = {}
-        for task, epoch, idx, body, digest, size in self.rows(
-                "SELECT t.id, c.epoch, c.idx, c.body, c.hash, c.bytes FROM context c JOIN tasks t ON t.n = c.task ORDER BY t.id, c.epoch, c.idx"):
-            part = self.content(body, digest, size, wrong, f"context {epoch}/{idx}")
-            known = parts.setdefault(task.decode(), (epoch, []))
-            if known[0] != epoch:
-                known = parts[task.decode()] = (epoch, [])
-            if len(known[1]) != idx:
-                wrong.append(f"{task}: element {idx} of its prompt follows {len(known[1])} others")
-            known[1].append(part)
-        return {task: p[0] + b",".join(p[1:]) for task, (_, p) in parts.items()}
-
-
-def parsed(raw, memory={}):
-    if raw not in memory:
-        if len(memory) > 100000:
-            memory.clear()
-        memory[raw] = json.loads(raw)
-    return memory[raw]
-
-
-class History:
-    """`moments`, `poses`: from this moment of the log on, all events up to that pos have to be there. `requests`: (moment, task, bytes)
-    that were sent to the model. `spawned`: (moment, task, run)."""
-
-    def __init__(self, log, state_dir):
-        wrong = []
-        with Database(state_dir) as database:
-            self.events = database.events(wrong)
-        assert not wrong, wrong
-        self.where = {}
-        for pos, (task, seq, raw) in self.events.items():
-            e = parsed(raw)
-            self.where[task, seq] = pos
-            if e["kind"] == "steer.accepted":
-                self.where.setdefault((e["steer"], seq), pos)  # the first, if several tasks have one of this name and seq
-            elif e["kind"] == "run.started":
-                self.where[task, e["run"]] = pos
-            elif e["kind"] == "step.started":
-                self.where.setdefault((task, "steps"), []).append(pos)
-        self.must, self.requests, self.spawned, self.copies, self.replies, self.lines = [], [], [], [], 0, 0
-        self._read(log)
-        self.must.sort()
-        self.moments, self.poses, most = [], [], 0
-        for moment, pos in self.must:
-            most = max(most, pos)
-            self.moments.append(moment)
-            self.poses.append(most)
-
-    def acknowledged(self, moment):
-        """The last pos that somebody was told of."""
-        at = bisect.bisect_right(self.moments, moment)
-        return self.poses[at - 1] if at else 0
-
-    def _read(self, log):
-        rest, posts, sent = {}, {}, {}
-        for r in log.records():
-            if r.op == oplog.SPAWN and "/runs/" in r.name:
-                task, run = r.name.split("/")[-2:]
-                self.spawned.append((r.end, task, run))
-                self.must.append((r.end, self.where.get((task, run), NEVER)))
-            elif r.op == oplog.SEND and r.program == "d":
-                at = (r.pid, r.file)
-                if r.data.startswith(b"POST "):
-                    posts[at] = [r.end, b""]
-                if at in posts:
-                    posts[at][1] += r.data
-                    if self._request(posts[at], sent):
-                        del posts[at]
-                    continue
-                *lines, rest[at] = (rest.get(at, b"") + r.data).split(b"\n")
-                for line in lines:
-                    self._line(r.end, line[max(0, line.rfind(b'{"jsonrpc"')):])
-
-    def _request(self, post, sent):
-        head, _, body = post[1].partition(b"\r\n\r\n")
-        size = re.search(rb"(?i)content-length: *(\d+)", head)
-        if not size or len(body) < int(size[1]):
-            return False
-        task = re.search(rb'"prompt_cache_key":"(t[0-9a-z]+)"', body)[1].decode()
-        self.requests.append((post[0], task, body))
-        sent[task] = sent.get(task, 0) + 1
-        steps = self.where.get((task, "steps"), [])
-        self.must.append((post[0], steps[sent[task] - 1] if sent[task] <= len(steps) else NEVER))
-        return True
-
-    def _line(self, moment, line):
-        try:
-            message = json.loads(line)
-        except ValueError:
-            return  # for a runner, or cut by a death
-        self.lines += 1
-        if message.get("method") == "event":
-            self.must.append((moment, message["params"]["pos"]))
-            return
-        result = message.get("result")
-        if not isinstance(result, dict):
-            return
-        if "steer" in result:
-            self.replies += 1
-            self.must.append((moment, self.where.get((result["steer"], result["seq"]), NEVER)))
-        elif set(result) >= {"path", "bytes"}:
-            self.copies.append((moment, result["path"]))
-        elif isinstance(result.get("task"), str) and set(result) == {"task", "seq"}:
-            self.replies += 1
-            self.must.append((moment, self.where.get((result["task"], 1), NEVER)))
+# What the daemon does with ended tasks while it is looked at: nothing, if it does not archive at all.
+AS_IT_WAS, ARCHIVING, REMOVING = (604800000, 0), (0, 0), (0, 1)  # archive_after_ms, keep_ms
 
 
 class Aftermath:
@@ -180,19 +32,22 @@ class Aftermath:
         self.d, self.history, self.build = d, history, build
         self.env = dict(d.make_env(), **oplog.environment(build, None, None, boot_id=BOOT_ID, sync_us=0))
         self.env["ASAN_OPTIONS"] += ":verify_asan_link_order=0"
-        self.in_doubt = self.recovered = self.patches = 0
+        self.in_doubt = self.recovered = self.patches = self.archived = self.removed = 0
+        self.config = d.config.read_text()
         shutil.rmtree(d.disk)
 
-    def judge(self, state, moment):
+    def judge(self, state, moment, mode=AS_IT_WAS):
         """What is wrong with it."""
         disks.lay_out(state, self.d.disk)
         self.d.state_dir.mkdir(0o700, exist_ok=True)
         self.d.workspace.mkdir(exist_ok=True)
-        wrong = []
+        wrong, self.told, self.late = [], [], {}
+        retention = "archive_after_ms: {}, keep_ms: {}".format(*mode)
+        self.d.config.write_text(re.sub(r"archive_after_ms: \d+, keep_ms: \d+", retention, self.config))
         try:
-            self.live(wrong)
+            self.live(wrong, mode)
             if not wrong:
-                self.look(moment, wrong)
+                self.look_at_room(wrong) if mode == REMOVING else self.look(moment, wrong)
         except (ValueError, KeyError, sqlite3.Error) as e:
             wrong.append(f"{type(e).__name__}: {e}")
         finally:
@@ -201,7 +56,7 @@ class Aftermath:
 
     # ---- a daemon ----
 
-    def live(self, wrong):
+    def live(self, wrong, mode):
         log = self.d.dir / "aftermath.log"
         ready, told = os.pipe()
         with open(log, "wb") as err:
@@ -212,12 +67,12 @@ class Aftermath:
         os.close(told)
         try:
             if select.select([ready], [], [], DEADLINE_S)[0] and os.read(ready, 1):
-                self.ask(wrong)
+                self.ask(wrong, mode)
             else:
                 wrong.append("it does not serve")
             process.terminate()
             code = process.wait(DEADLINE_S)
-        except (OSError, subprocess.TimeoutExpired, ValueError) as e:
+        except (AssertionError, OSError, subprocess.TimeoutExpired, ValueError) as e:
             wrong.append(f"{type(e).__name__}: {e}")
             process.kill()
             code = process.wait()
@@ -226,22 +81,14 @@ class Aftermath:
         if code != 0 or " ERROR " in text:
             wrong.append(f"the daemon ended with {code}: {text[-1500:]}")
 
-    def ask(self, wrong):
-        with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(DEADLINE_S)
-            s.connect(str(self.d.socket))
-            for id, (method, params) in enumerate([("initialize", {"protocol": 1, "client": {"name": "aftermath", "version": "1"}}),
-                                                   ("task/list", {"all": True})]):
-                s.sendall(json.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).encode() + b"\n")
-                data = b""
-                while not data.endswith(b"\n"):
-                    got = s.recv(1 << 20)
-                    if not got:
-                        raise ValueError("the daemon hung up")
-                    data += got
-                reply = json.loads(data)
-                if "result" not in reply:
-                    wrong.append(f"{method}: {reply}")
+    def ask(self, wrong, mode):
+        with Asking(self.d.socket, DEADLINE_S) as asking:
+            if mode == REMOVING:
+                return poll(lambda: not self.removable(asking), DEADLINE_S, "the removal of all that has ended")
+            if mode == ARCHIVING:  # a number that is given out again would mix it with what is left of another task
+                asking.call("task/create", prompt="Begin.", workspace=str(self.d.workspace), key="aftermath")
+            self.late = asking.read_all({id: t["seq"] for id, t in asking.tasks().items()})
+            self.told = asking.told
 
     # ---- what it left ----
 
@@ -253,10 +100,12 @@ class Aftermath:
             prompts = database.prompts(wrong)
             keys = dict(database.rows("SELECT key, result FROM keys"))
             rows = database.rows("SELECT id, seq FROM tasks")
-        last = self.last_kept(events)
-        if last < h.acknowledged(moment):
-            wrong.append(f"acknowledged and lost: events {last + 1} to {h.acknowledged(moment)}")
+            self.archived += database.rows("SELECT count(*) FROM archives WHERE seq > 0")[0][0]
+        there = {id.decode() for id, _ in rows}
+        self.acknowledged(moment, events, there, wrong)
         self.gaps(events, rows, wrong)
+        self.read_back(events, there, wrong)
+        last = self.last_kept(events, there)
         tasks = {}
         for pos, (task, _, raw) in events.items():
             tasks.setdefault(task, []).append((pos, parsed(raw)))
@@ -267,17 +116,46 @@ class Aftermath:
                     wrong.append(f"{task}: the key {e['key']} of a steer is not known")
         sent = {task: body for at, task, body in h.requests if at <= moment}
         for task, body in sent.items():
-            if not prompts.get(task, b"").startswith(body[:-2]):
+            if (task in there or not h.removal) and not prompts.get(task, b"").startswith(body[:-2]):
                 wrong.append(f"{task}: the prompt does not begin with what was sent before")
         self.copies(moment, wrong)
         self.patched(tasks, last, wrong)
 
-    def last_kept(self, events):
+    def acknowledged(self, moment, events, there, wrong):
+        """What had left the daemon is there, but for whole tasks whose removal may have begun; what was seen to be removed is not."""
+        h, last = self.history, self.history.acknowledged(moment)
+        gone = {task for task in h.created if h.removal and task not in there and moment > h.present.get(task, 0)}
+        self.removed += len(gone)
+        lost = [pos for pos, event in h.events.items() if pos <= last and events.get(pos) != event and event[0] not in gone]
+        if lost or last > max(h.events, default=0):
+            wrong.append(f"acknowledged and lost: events {lost[:8]}... of {last}")
+        for task in there:
+            if moment >= h.gone.get(task, moment + 1):
+                wrong.append(f"removed: {task} was seen to be gone, and is back")
+
+    def read_back(self, events, there, wrong):
+        """What the daemon said when it was asked for everything."""
+        if self.late:
+            wrong.append(f"read back: the daemon does not tell the events of {self.late}")
+        before, seqs = 0, {}
+        for pos, event in self.told:
+            task, seq, _ = event
+            if pos <= before or seq != seqs.get(task, 0) + 1:
+                wrong.append(f"read back: {pos} follows {before}, seq {seq} of {task} follows {seqs.get(task, 0)}")
+            if event != events.get(pos):
+                wrong.append(f"read back: event {pos} is told as {event}, and is {events.get(pos)}")
+            before, seqs[task] = pos, seq
+        if not set(seqs) <= there:
+            wrong.append(f"read back: events of {set(seqs) - there}, which are not there")
+
+    def last_kept(self, events, there):
         """The last event that the disk held before the daemon went on: what follows is another history."""
-        known = self.history.events
         last = 0
-        while last + 1 in events and events[last + 1] == known.get(last + 1):
-            last += 1
+        for pos, event in self.history.events.items():
+            if pos in events and events[pos] == event:
+                last = pos
+            elif pos in events or event[0] in there or not self.history.removal:
+                break
         return last
 
     @staticmethod
@@ -339,6 +217,28 @@ class Aftermath:
             db.close()
             if found != [("ok",)]:
                 wrong.append(f"the backup {path} is not whole: {found}")
+
+    # ---- removal: no row, no block, no file ----
+
+    def removable(self, asking):
+        """What has ended, or is left of what was removed."""
+        tasks = asking.tasks()
+        with Database(self.d.state_dir, read_only=True) as database:
+            return [t for t in tasks.values() if t["state"] in ENDED] or self.left(database)
+
+    def left(self, database):
+        there = {id.decode() for id, in database.rows("SELECT id FROM tasks")}
+        files = {bytes.fromhex(p.name) for p in (self.d.state_dir / "blobs").glob("*") if len(p.name) == 64}
+        folders = {p.name for p in (self.d.state_dir / "runs").glob("t*")} - there
+        return [(what, n) for what, n in (("blocks, rows or marks", database.leavings()), ("files", len(files - database.named_files())),
+                                          ("folders of runs", sorted(folders))) if n]
+
+    def look_at_room(self, wrong):
+        with Database(self.d.state_dir) as database:
+            wrong += [f"quick_check: {line}" for line in database.check()]
+            wrong += [f"removed: there are {n} {what} of tasks that are not" for what, n in self.left(database)]
+            self.gaps(database.events(wrong), database.rows("SELECT id, seq FROM tasks"), wrong)
+            database.prompts(wrong)
 
     # ---- patches: whole or absent, and known to be which ----
 

@@ -75,7 +75,8 @@ class Disk:
                 thing = Folder()
                 self._scan(entry.path, thing)
             else:
-                thing = File("file", open(entry.path, "rb").read())
+                sort = entry.stat(follow_symlinks=False).st_mode
+                thing = File("socket") if stat.S_ISSOCK(sort) else File("file", open(entry.path, "rb").read())
                 self.by_number[entry.inode()] = thing
             folder.names[entry.name] = folder.durable[entry.name] = thing
 

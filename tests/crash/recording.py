@@ -1,5 +1,6 @@
-"""What is recorded for tests/crash/powerloss: daemons on one disk, one after the other, under load of every sort, with the interposer in front
-of them and of their runners. Nothing of it depends on when something happens, so each recording is another one; its log is kept whole."""
+"""What is recorded for tests/crash/powerloss: daemons on one disk, one after the other, under load of every sort, with the interposer in
+front of them and of their runners. Nothing of it depends on when something happens, so each recording is another one; its log is kept
+whole. Recoveries and what becomes of ended tasks have files of their own: recovering.py, archiving.py."""
 import random
 import threading
 import time
@@ -43,6 +44,14 @@ def long(script):
     return {"steps": script["steps"] + [{"say": "That is so."}] * 300}
 
 
+class Take:
+    """A recording. `base`: the disk at its beginning. `windows`: the parts of the log that matter, [(moment, moment)]; none: all of it.
+    `history`: what its history has to know besides the log. `retention`: whether ended tasks go while its states are looked at."""
+
+    def __init__(self, base, load, windows=(), history=None, retention=False):
+        self.base, self.load, self.windows, self.history, self.retention = base, load, windows, history or {}, retention
+
+
 class Recorded(Killed):
     """A place whose state and work folders are below `disk`, the recorded root."""
 
@@ -54,7 +63,8 @@ class Recorded(Killed):
             path.mkdir()
         self.env = self.make_env()
         self.log = oplog.Log((folder or self.dir) / "log")
-        self.env.update(oplog.environment(BUILD, self.log, self.disk, sync_us=SYNC_US), ASAN_OPTIONS=self.env["ASAN_OPTIONS"] + ":verify_asan_link_order=0")
+        self.env.update(oplog.environment(BUILD, self.log, self.disk, sync_us=SYNC_US),
+                        ASAN_OPTIONS=self.env["ASAN_OPTIONS"] + ":verify_asan_link_order=0")
         self.bare_env = dict(self.env)
 
     def kill(self):
@@ -93,7 +103,7 @@ class Busy(threading.Thread):
             self.patient.insist("task/steer", task=task, text=text, key=key,
                                 delivery=self.rng.choice(loads.Steering.DELIVERIES["talk" if model == "talk" else "work"]))
         except RpcError as e:
-            if e.name not in ("limit_reached", "no_such_task"):
+            if e.name not in ("limit_reached", "task_not_found"):
                 raise
 
 
@@ -103,43 +113,50 @@ def start(d, load):
     load.give_up_at = time.monotonic() + 60
 
 
+class Day:
+    """A day of work that has begun: tools with effects, patches, input, steers."""
+
+    def __init__(self, d, seed, models=("work", "patch", "talk", "work", "patch")):
+        self.d, self.rng = d, random.Random(seed)
+        script, plan = loads.work(d.effect)
+        d.rehearse(work=long(plan), talk=long(loads.talk(d.effect)), patch=long(patching(14)))
+        self.load = loads.Load(d, seed, 0, steering=0, watching=0)
+        folders = [(model, d.workspace / str(i)) for i, model in enumerate(models)]
+        for _, folder in folders:
+            folder.mkdir()
+        self.disk = oplog_base(d)
+        start(d, self.load)
+        self.watcher = Watching(self.load)
+        self.patient = loads.Patient(self.load, "creating")
+        self.busy = [Busy(self.load, f"{seed} 0"), Busy(self.load, f"{seed} 1"), Busy(self.load, f"{seed} 2", (LARGE, 20000), slow=12)]
+        for worker in [self.watcher, *self.busy]:
+            worker.start()
+        for n, (model, folder) in enumerate(folders):
+            params = dict(prompt=f"Task {n}.", workspace=str(folder), model=model, name=f"task-{n}", key=f"create-{n}")
+            self.load.add(self.patient.insist("task/create", **params)[0]["task"], model, folder)
+            if n == 2:
+                oplog.wait_growth(d.log, 400000, 5)
+
+    def finish(self):
+        finish(self.d, self.load, [self.watcher, *self.busy], self.patient)
+
+
 def everyday(d, seed):
-    """Tools with effects, patches, input, steers, backups; the daemon is killed, stopped and started again."""
-    rng = random.Random(seed)
-    script, plan = loads.work(d.effect)
-    d.rehearse(work=long(plan), talk=long(loads.talk(d.effect)), patch=long(patching(14)))
-    load = loads.Load(d, seed, 0, steering=0, watching=0)
-    folders = []
-    for i, model in enumerate(("work", "patch", "talk", "work", "patch")):
-        folder = d.workspace / str(i)
-        folder.mkdir()
-        folders.append((model, folder))
-    disk = oplog_base(d)
-    start(d, load)
-    watcher = Watching(load)
-    patient = loads.Patient(load, "creating")
-    busy = [Busy(load, f"{seed} 0"), Busy(load, f"{seed} 1"), Busy(load, f"{seed} 2", (LARGE, 20000), slow=12)]
-    for worker in [watcher, *busy]:
-        worker.start()
-    for n, (model, folder) in enumerate(folders):
-        params = dict(prompt=f"Task {n}.", workspace=str(folder), model=model, name=f"task-{n}", key=f"create-{n}")
-        load.add(patient.insist("task/create", **params)[0]["task"], model, folder)
-        if n == 2:
-            oplog.wait_growth(d.log, 400000, 5)
+    """The daemon is killed, stopped and started again; there are backups."""
+    day = Day(d, seed)
     for i, how in enumerate(("kill", "stop", "kill", "backup", "kill")):
-        oplog.wait_growth(d.log, rng.randrange(1000000, 4000000), 2)
+        oplog.wait_growth(d.log, day.rng.randrange(1000000, 4000000), 2)
         if how == "backup":
-            patient.insist("daemon/backup", path=str(d.copies / f"copy-{i}"))
+            day.patient.insist("daemon/backup", path=str(d.copies / f"copy-{i}"))
             continue
         d.kill() if how == "kill" else d.stop()
-        start(d, load)
-    finish(d, load, [watcher, *busy], patient, rng)
-    return disk, load
+        start(d, day.load)
+    day.finish()
+    return Take(day.disk, day.load)
 
 
 def bulky(d, seed):
     """Little but large steers, until the write-ahead log has been copied back and begun anew."""
-    rng = random.Random(seed)
     d.rehearse(talk={"steps": [{"say": "Step {k}."} for _ in range(400)]})
     load = loads.Load(d, seed, 0, steering=0, watching=0)
     (d.workspace / "0").mkdir()
@@ -148,8 +165,8 @@ def bulky(d, seed):
     watcher = Watching(load)
     watcher.start()
     patient = loads.Patient(load, "creating")
-    load.add(patient.insist("task/create", prompt="Read.", workspace=str(d.workspace / "0"), model="talk", key="c", keep_open=True)[0]["task"],
-             "talk", d.workspace / "0")
+    params = dict(prompt="Read.", workspace=str(d.workspace / "0"), model="talk", key="c", keep_open=True)
+    load.add(patient.insist("task/create", **params)[0]["task"], "talk", d.workspace / "0")
     busy = [Busy(load, f"{seed} {i}", (120000, 60000), slow=0.2) for i in range(2)]
     for worker in busy:
         worker.start()
@@ -162,8 +179,8 @@ def bulky(d, seed):
     poll(lambda: database.stat().st_size > 2000000, 60, "the log's copying back")
     for n in range(12):
         patient.insist("task/steer", task=next(iter(load.tasks)), text=f"after it, {n}", key=f"after-{n}", delivery="next")
-    finish(d, load, [watcher], patient, rng)
-    return disk, load
+    finish(d, load, [watcher], patient)
+    return Take(disk, load)
 
 
 def oplog_base(d):
@@ -171,7 +188,7 @@ def oplog_base(d):
     return Disk(d.disk)
 
 
-def finish(d, load, workers, patient, rng):
+def finish(d, load, workers, patient):
     load.enough.set()
     load.quiet.set()
     load.give_up_at = time.monotonic() + 60
@@ -191,7 +208,7 @@ def ended(client, task):
     try:
         client.call("task/cancel", task=task["id"])
     except RpcError as e:
-        if e.name != "bad_state":  # there is nothing to end
+        if e.name not in ("bad_state", "task_not_found"):  # there is nothing to end
             raise
     return task["state"] in ENDED
 

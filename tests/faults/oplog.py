@@ -49,6 +49,16 @@ class Log:
         finally:
             self.put(DIE, 0)
 
+    def die(self, pid, timeout_s=1):
+        """The same for any process. Whether it was about to make one in that time."""
+        self.put(DIE, pid)
+        deadline = time.monotonic() + timeout_s
+        while self.number(DIE) == pid and time.monotonic() < deadline:
+            time.sleep(0.001)
+        died = self.number(DIE) != pid
+        self.put(DIE, 0)
+        return died
+
     def records(self, begin=HEAD, end=None):
         pos, end = begin, end or self.used
         while pos < end:
