@@ -64,6 +64,7 @@ void link_free(struct link *l)
     buf_free(&l->socket);
     buf_free(&l->config);
     buf_free(&l->version);
+    buf_free(&l->start);
     buf_free(&l->error);
     buf_free(&l->hint);
     buf_free(&l->read_only);

@@ -15,7 +15,7 @@
 #define PATIENCE_MS 10000     /* after a start: another daemon may be just ending or beginning */
 #define LIFE_MS 10000         /* a connection that lasts as long is no part of a row of losses */
 #define LOSSES_FREE 3         /* in a row, before there is a pause */
-#define LOSSES_MAX 10         /* in a row: then it is not a matter of waiting */
+#define LOSSES_MAX 10         /* in a row, none by an orderly restart: then it is not a matter of waiting */
 #define LOSSES_PAUSE_MS_MAX 5000
 
 /* ---- connecting ---- */
@@ -41,6 +41,15 @@ static int fail_silent(struct link *l)
     return LINK_E_NO_DAEMON;
 }
 
+static void take_start(struct link *l, const json_t *hello)
+{
+    const char *start = json_string_value(json_object_get(hello, "start"));
+    const char *end = json_string_value(json_object_get(hello, "previous_end"));
+    l->orderly = start && l->start.n > 0 && strcmp(start, buf_cstr(&l->start)) != 0 && end && strcmp(end, "stop") == 0;
+    buf_clear(&l->start);
+    buf_puts(&l->start, start ? start : "");
+}
+
 static int initialize(struct link *l)
 {
     struct params_initialize params = {.protocol = PROTOCOL_VERSION,
@@ -54,6 +63,7 @@ static int initialize(struct link *l)
     const char *version = json_string_value(json_object_get(json_object_get(reply.json, "server"), "version"));
     buf_clear(&l->version);
     buf_puts(&l->version, version ? version : AGENTD_VERSION);
+    take_start(l, reply.json);
     const char *read_only = json_string_value(json_object_get(reply.json, "read_only"));
     buf_clear(&l->read_only);
     buf_puts(&l->read_only, read_only ? read_only : "");
@@ -238,7 +248,7 @@ static void talk(const struct link *l, const char *sentence)
         l->options.talk(sentence);
 }
 
-/* A daemon that comes back only to go away again may do so for ever. */
+/* A daemon that fails each time that it comes back may do so for ever. */
 static int fail_losses(struct link *l)
 {
     link_fail(l, 0, "the daemon has gone away %d times in a row, each time within %d s", l->losses, LIFE_MS / 1000);
@@ -287,6 +297,8 @@ void link_tell_read_only(const struct link *l)
 static int try_reconnect(struct link *l)
 {
     int rc = connect_once(l);
+    if (rc == LINK_OK && l->orderly) /* a restart that somebody asked for: however many, they are no row of failures */
+        l->losses = 0;
     if (rc == LINK_OK)
         link_tell_read_only(l);
     int64_t passed_ms = link_now_ms() - l->lost_ms;

@@ -34,6 +34,8 @@ struct link {
     int subscriptions_n;
     struct buf error, hint;
     struct buf version; /* of the daemon that we last shook hands with */
+    struct buf start;   /* names the start of that daemon; empty: it does not say */
+    bool orderly;       /* it is another one than before, which had ended as it should */
     struct buf read_only; /* why the daemon of this connection changes nothing; empty: it works */
     int error_code;
     bool absent; /* the error is that nobody listens */

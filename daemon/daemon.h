@@ -42,6 +42,8 @@ struct daemon {
 
     struct daemon_read_only *read_only; /* NULL: it works */
     struct failures *failures;          /* how daemons before it ended */
+    bool recovered;                     /* the tasks are loaded, and so is previous_end */
+    enum previous_end previous_end;
     bool disk_full; /* a commit waits for space; see daemon_disk_full() */
     bool stopping;
     bool stop_asked;   /* by daemon/shutdown, as against a signal */

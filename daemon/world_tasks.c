@@ -329,5 +329,7 @@ int world_recover(struct daemon *d, struct buf *error)
     pump_tick(d->pump);
     world_turn(d);
     FAILPOINT("world.recovered");
+    d->previous_end = end;
+    d->recovered = true;
     return 0;
 }

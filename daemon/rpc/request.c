@@ -7,6 +7,10 @@
 #include "daemon/base/utf8.h"
 #include "daemon/rpc/subscription.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
 #define ID_BYTES_MAX 1024
 
 /* One request. It lives until it is answered, whether or not its connection does. */
@@ -246,13 +250,19 @@ static void initialize(struct rpc_call *call, const struct params_initialize *pa
     struct conn *c = call->conn;
     c->client = mem_dup(params->client.name.p, params->client.name.n);
     CLEANUP(buf_free) struct buf state_dir = {0};
-    utf8_put_valid(&state_dir, str_of(c->rpc->d->state_dir), false);
+    const struct daemon *d = c->rpc->d;
+    char start[48];
+    snprintf(start, sizeof start, "%" PRId64 "-%ld", d->started_ms, (long)getpid());
+    utf8_put_valid(&state_dir, str_of(d->state_dir), false);
     struct result_initialize result = {
         .protocol = PROTOCOL_VERSION,
         .server = {.name = STR("agentd"), .version = STR(AGENTD_VERSION)},
         .state_dir = buf_view(&state_dir),
         .role = c->role,
-        .read_only = c->rpc->d->read_only ? str_of(c->rpc->d->read_only->reason) : STR_NONE,
+        .read_only = d->read_only ? str_of(d->read_only->reason) : STR_NONE,
+        .start = str_of(start),
+        .previous_end = d->previous_end,
+        .has_previous_end = d->recovered,
     };
     CLEANUP(buf_free) struct buf json = {0};
     proto_encode(&json, &result_initialize_type, &result);

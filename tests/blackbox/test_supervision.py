@@ -79,6 +79,21 @@ class Supervised(Case):
             os.kill(pid, signal.SIGCONT)
         p.ctl("daemon", "stop", check=0)
 
+    def test_who_watches_stays_through_many_restarts(self):
+        p = self.begin([{"calls": [sh("while [ ! -e go ]; do sleep 0.05; done", yield_ms=600000)]}, {"say": "finished"}])
+        id = p.ctl("run", "--detach", "work", check=0).stdout.strip()
+        watching = p.ctl_start("log", "--json", "--follow", id)
+        self.addCleanup(watching.kill)
+        self.assertEqual(1, json.loads(watching.stdout.readline())["seq"])
+        for n in range(12):
+            p.ctl("daemon", "restart", check=0)
+            poll(lambda: json.loads(p.ctl("daemon", "status", "--json", check=0).stdout)["daemon"]["clients"] == 2, what="its return")
+        (p.workspace / "go").write_text("")
+        seqs = [json.loads(line)["seq"] for line in watching.stdout]
+        err = watching.stderr.read()
+        self.assertEqual(0, watching.wait(120), err)
+        self.assertEqual(list(range(2, seqs[-1] + 1)), seqs)
+
     def test_killed_it_is_back_by_itself(self):
         p = self.begin([])
         p.ctl("daemon", "start", check=0)

@@ -44,10 +44,10 @@ class Connection:
             raise AssertionError(f"{method} was to come, not {request}")
         return request
 
-    def initialize(self):
+    def initialize(self, **more):
         self.reply(self.expect("initialize"), {
             "protocol": 1, "server": {"name": "agentd", "version": "0"}, "state_dir": str(self.state_dir), "role": "owner",
-            "capabilities": []})
+            "capabilities": [], **more})
 
     def event(self, seq, kind, **members):
         self.send({"method": "event", "params": dict({"subscription": 7, "seq": seq, "pos": seq, "task": TASK,
@@ -243,6 +243,41 @@ class Link(unittest.TestCase):
         self.assertIn("10 times in a row", err)
         self.assertIn(os.path.join(self.state, "daemon.log"), err)
         self.assertLess(len(err.splitlines()), 12)
+
+    def watched(self, starts, end=None):
+        """Connections of a task that is followed, each to a daemon that says so of its start; then one where the task ends."""
+        def script(i, hello):
+            def play(c):
+                c.initialize(**hello)
+                if i == 0:
+                    c.reply(c.expect("task/get"), task(seq=1))
+                c.reply(c.expect("events/subscribe"), {"subscription": 7, "task": TASK})
+                if hello is end:
+                    state_event(c, 2, "completed")
+                    c.reply(c.expect("task/get"), task("completed", seq=2))
+            return play
+        self.serve(*[script(i, hello) for i, hello in enumerate(starts + ([end] if end else []))])
+
+    def test_orderly_restarts_are_waited_out_however_many(self):
+        def start(i):
+            return {"start": f"b{i}", "previous_end": "stop"}
+
+        self.watched([start(i) for i in range(25)], end=start(25))
+        _, err = self.ctl("wait", "one")
+        self.assertNotIn("keeps going away", err)
+
+    def test_an_orderly_restart_between_crashes_is_progress(self):
+        starts = [{"start": f"b{i}", "previous_end": "stop" if i == 8 else "crash"} for i in range(16)]
+        self.watched(starts, end={"start": "last", "previous_end": "crash"})
+        self.ctl("wait", "one")
+
+    def test_crashes_in_a_row_are_given_up(self):
+        self.watched([{"start": f"b{i}", "previous_end": "crash"} for i in range(10)])
+        self.assertIn("10 times in a row", self.ctl("wait", "one", code=3)[1])
+
+    def test_the_same_daemon_that_drops_its_client_is_given_up(self):
+        self.watched([{"start": "b1", "previous_end": "stop"}] * 10)
+        self.assertIn("10 times in a row", self.ctl("wait", "one", code=3)[1])
 
     def test_a_timeout_holds_while_the_daemon_is_away(self):
         def first(c):

@@ -104,8 +104,26 @@ static void test_initialize_comes_first(void **state)
     assert_string_equal(json_string_value(json_object_get(result, "state_dir")), "/state");
     assert_string_equal(json_string_value(json_object_get(result, "role")), "owner");
     assert_true(json_is_array(json_object_get(result, "capabilities")));
+    const char *start = json_string_value(json_object_get(result, "start"));
+    assert_true(start && *start);
+    assert_true(json_is_null(json_object_get(result, "previous_end"))); /* nothing was recovered here */
     json_decref(json);
     expect_alive(&c);
+    client_close(&c);
+}
+
+static void test_initialize_says_how_the_last_one_ended(void **state)
+{
+    (void)state;
+    w.d.recovered = true;
+    w.d.previous_end = PREVIOUS_END_STOP;
+    start();
+    struct client c = client_open();
+    say(&c, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\",\"params\":{\"protocol\":1,\"client\":{"
+            "\"name\":\"test\",\"version\":\"1\"}}}");
+    json_t *json = hear(&c);
+    assert_string_equal(json_string_value(json_object_get(json_object_get(json, "result"), "previous_end")), "stop");
+    json_decref(json);
     client_close(&c);
 }
 
@@ -507,6 +525,7 @@ int main(void)
         TEST(test_errors_of_every_kind),
         TEST(test_unknown_member_is_named),
         TEST(test_initialize_comes_first),
+        TEST(test_initialize_says_how_the_last_one_ended),
         TEST(test_ids_come_back_as_sent),
         TEST(test_notifications_are_not_answered),
         TEST(test_frames),
