@@ -81,7 +81,8 @@ void link_reply_free(struct link_reply *r);
 /* task NULL: all tasks. *ret names the subscription, also across connections. */
 int link_subscribe(struct link *l, const char *task, int64_t after_seq, bool deltas, int *ret);
 /* Waits for a notification, for `fd` (-1: none), or timeout_ms (-1: for ever). LINK_OK, LINK_INPUT, LINK_TIMEOUT or an error:
- * LINK_E_REMOTE with RPC_TASK_NOT_FOUND says that the task of a subscription was removed. */
+ * LINK_E_REMOTE says that a subscription has ended: with RPC_TASK_NOT_FOUND its task was removed, with RPC_STATE_UNREADABLE it
+ * could not be read. */
 int link_next(struct link *l, int fd, int64_t timeout_ms, struct link_message *ret);
 void link_message_text(const struct link_message *m, struct buf *b);
 void link_message_free(struct link_message *m);

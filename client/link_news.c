@@ -26,6 +26,21 @@ int link_end_removed(struct link *l, struct link_subscription *s)
     return LINK_E_REMOTE;
 }
 
+/* The daemon has ended a subscription. */
+static int take_end(struct link *l, struct link_subscription *s, const json_t *params)
+{
+    const char *reason = json_string_value(json_object_get(params, "reason"));
+    const char *detail = json_string_value(json_object_get(params, "detail"));
+    if (reason && strcmp(reason, "removed") == 0)
+        return link_end_removed(l, s);
+    s->ended = true;
+    s->id = -1;
+    link_fail(l, 0, "%s", detail ? detail : reason ? reason : "the daemon has ended the subscription");
+    buf_puts(&l->hint, "agentctl doctor says what it finds.");
+    l->error_code = RPC_STATE_UNREADABLE;
+    return LINK_E_REMOTE;
+}
+
 /* LINK_TIMEOUT: it is of no subscription of ours, was handed out before, or is a kind of notification that we do not know. */
 static int take_message(struct link *l, char *line, size_t n, struct link_message *ret)
 {
@@ -41,7 +56,7 @@ static int take_message(struct link *l, char *line, size_t n, struct link_messag
     if (!known || m.subscription < 0)
         return LINK_TIMEOUT;
     if (end)
-        return link_end_removed(l, &l->subscriptions[m.subscription]);
+        return take_end(l, &l->subscriptions[m.subscription], m.json);
     if (!m.delta) {
         struct link_subscription *s = &l->subscriptions[m.subscription];
         int64_t seq = json_integer_value(json_object_get(m.json, "seq"));

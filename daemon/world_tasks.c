@@ -123,8 +123,11 @@ static int restore_cb(void *arg, const struct store_task *row)
     struct restore *r = arg;
     if (spec_known(row))
         r->task = core_restore(r->d->core, row->snapshot);
-    if (!r->task)
-        log_error("task %s: its stored state cannot be read", row->id);
+    if (!r->task) {
+        char sentence[96];
+        snprintf(sentence, sizeof sentence, "the stored state of task %s is damaged", row->id);
+        store_fail_read(r->d->store, sentence);
+    }
     return 0;
 }
 
@@ -159,16 +162,18 @@ const struct task *world_task(struct daemon *d, struct str ref, enum rpc_error *
     if (last && (r != 0 || strcmp(last->id, id) > 0))
         return last;
     if (r != 0) {
-        *ret_error = r == STORE_E_AMBIGUOUS ? RPC_TASK_AMBIGUOUS : RPC_TASK_NOT_FOUND;
+        *ret_error = r == STORE_E_NONE        ? RPC_TASK_NOT_FOUND
+                     : r == STORE_E_AMBIGUOUS ? RPC_TASK_AMBIGUOUS
+                                              : RPC_STATE_UNREADABLE;
         return NULL;
     }
     t = core_task(d->core, id);
     if (t)
         return t;
     struct restore restore = {.d = d};
-    store_task_load(d->store, id, restore_cb, &restore);
+    r = store_task_load(d->store, id, restore_cb, &restore);
     if (!restore.task)
-        *ret_error = RPC_INTERNAL_ERROR;
+        *ret_error = r == STORE_E_NONE ? RPC_TASK_NOT_FOUND : RPC_STATE_UNREADABLE;
     else
         world_visit(d, id);
     return restore.task;

@@ -18,7 +18,9 @@ struct command_client {
 void rpc_reply(struct rpc_call *call, struct str result);
 /* `detail` absent: the error's name serves as message; its hint goes along in any case. */
 void rpc_fail(struct rpc_call *call, enum rpc_error error, struct str detail);
-/* RPC_TASK_NOT_FOUND or _AMBIGUOUS, in a sentence with the name as it was given. */
+/* RPC_STATE_UNREADABLE, with what the store says of it. */
+void rpc_fail_unreadable(struct rpc_call *call);
+/* RPC_TASK_NOT_FOUND or _AMBIGUOUS, in a sentence with the name as it was given; or the above. */
 void rpc_fail_no_task(struct rpc_call *call, enum rpc_error error, struct str ref);
 
 /* Runs `method` with its decoded params (struct params_*, valid until the call is answered; `params_json` is

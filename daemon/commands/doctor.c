@@ -91,6 +91,14 @@ static void tell_of_database(struct findings *f, int status, const char *error)
     found(f, "database", status == 0 || status == STORE_E_STOPPED, &detail);
 }
 
+static void put_unread(struct buf *b, const char *unread, int64_t at_ms)
+{
+    char at[CLOCK_TEXT_SIZE];
+    clock_format(at_ms, at);
+    buf_printf(b, "a read failed at %s: %s. Look after the disk; if it is sound, the database is not: put a backup in its place", at,
+               unread);
+}
+
 /* Whether the disk lets daemons work. */
 static void look_at_journal(struct findings *f)
 {
@@ -101,14 +109,19 @@ static void look_at_journal(struct findings *f)
     bool told = failed && failed->told_ms;
     if (told)
         clock_format(failed->told_ms, at);
-    if (r)
+    int64_t unread_ms;
+    const char *unread = store_unread(f->d->store, &unread_ms);
+    if (!r && unread)
+        put_unread(&detail, unread, unread_ms);
+    else if (r)
         buf_printf(&detail, "read-only: %s. Shown is the copy in %s. Look after the disk, then run: agentctl daemon restart", r->reason,
                    r->copy);
     else if (told)
-        buf_printf(&detail, "written, but an agentd ended at %s because of it: %s. Look after the disk", at, failed->reason);
+        buf_printf(&detail, "nothing has failed since this agentd started, but one before it ended at %s: %s. Look after the disk", at,
+                   failed->reason);
     else
-        buf_puts(&detail, "written");
-    found(f, "journal", !r && !told, &detail);
+        buf_puts(&detail, "no read and no write has failed since this agentd started");
+    found(f, "journal", !r && !told && !unread, &detail);
 }
 
 static void look_at_config(struct findings *f)

@@ -28,7 +28,7 @@ static bool check_key(struct change *change)
     if (rc == STORE_E_NONE)
         return true;
     if (rc != 0)
-        rpc_fail(c->call, RPC_INTERNAL_ERROR, STR_NONE);
+        rpc_fail_unreadable(c->call);
     else if (!str_eq(buf_view(&digest), buf_view(&change->digest)))
         rpc_fail(c->call, RPC_KEY_CONFLICT, STR_NONE);
     else

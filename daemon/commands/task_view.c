@@ -3,7 +3,6 @@
 #include "command.h"
 
 #include "daemon/base/json.h"
-#include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 
 #include <stdio.h>
@@ -18,17 +17,19 @@ static bool resolve(const struct command *c, struct str ref, char ret_id[32])
         return true;
     enum rpc_error error = rc == STORE_E_NONE        ? RPC_TASK_NOT_FOUND
                            : rc == STORE_E_AMBIGUOUS ? RPC_TASK_AMBIGUOUS
-                                                     : RPC_INTERNAL_ERROR;
+                                                     : RPC_STATE_UNREADABLE;
     rpc_fail_no_task(c->call, error, ref);
     return false;
 }
 
 /* -1: the row is damaged. */
-static int put_row(struct buf *b, const struct store_task *row)
+static int put_row(struct store *store, struct buf *b, const struct store_task *row)
 {
     struct task *task = task_from_snapshot(row->snapshot);
     if (!task) {
-        log_error("the state of task %s cannot be read", row->id);
+        char sentence[96];
+        snprintf(sentence, sizeof sentence, "the stored state of task %s is damaged", row->id);
+        store_fail_read(store, sentence);
         return -1;
     }
     struct proto_task view = {0};
@@ -40,12 +41,17 @@ static int put_row(struct buf *b, const struct store_task *row)
 
 /* ---- task/get ---- */
 
+struct one_task {
+    struct store *store;
+    struct buf json;
+};
+
 static int on_task(void *arg, const struct store_task *row)
 {
-    struct buf *json = arg;
-    buf_puts(json, "{\"task\":");
-    int rc = put_row(json, row);
-    buf_putc(json, '}');
+    struct one_task *one = arg;
+    buf_puts(&one->json, "{\"task\":");
+    int rc = put_row(one->store, &one->json, row);
+    buf_putc(&one->json, '}');
     return rc;
 }
 
@@ -55,11 +61,12 @@ static void get(const struct command *c, const void *arg)
     char id[32];
     if (!resolve(c, params->task, id))
         return;
-    CLEANUP(buf_free) struct buf json = {0};
-    if (store_task_load(c->d->store, id, on_task, &json) == 0)
-        rpc_reply(c->call, buf_view(&json));
+    struct one_task one = {.store = c->d->store};
+    if (store_task_load(c->d->store, id, on_task, &one) == 0)
+        rpc_reply(c->call, buf_view(&one.json));
     else
-        rpc_fail(c->call, RPC_INTERNAL_ERROR, STR_NONE);
+        rpc_fail_unreadable(c->call);
+    buf_free(&one.json);
 }
 
 void command_task_get(const struct command *c, const struct params_task_get *params)
@@ -70,6 +77,7 @@ void command_task_get(const struct command *c, const struct params_task_get *par
 /* ---- task/list ---- */
 
 struct list_page {
+    struct store *store;
     struct buf json;
     int64_t n, limit;
     char last[TASK_ID_SIZE];
@@ -88,7 +96,7 @@ static int on_listed(void *arg, const struct store_task *row)
     size_t before = page->json.n;
     if (page->json.p[before - 1] != '[')
         buf_putc(&page->json, ',');
-    if (put_row(&page->json, row) < 0)
+    if (put_row(page->store, &page->json, row) < 0)
         page->json.n = before; /* the others are shown */
     return 0;
 }
@@ -104,7 +112,7 @@ static void list(const struct command *c, const void *arg)
 {
     const struct params_task_list *params = arg;
     int64_t since = params->all ? 0 : wall_ms() - RECENT_MS;
-    struct list_page page = {.limit = params->limit};
+    struct list_page page = {.store = c->d->store, .limit = params->limit};
     buf_puts(&page.json, "{\"tasks\":[");
     int rc = store_tasks_page(c->d->store, params->after, since, params->limit + 1, on_listed, &page);
     buf_puts(&page.json, "],\"next\":");
@@ -118,7 +126,7 @@ static void list(const struct command *c, const void *arg)
     else if (rc == STORE_E_NONE)
         rpc_fail(c->call, RPC_INVALID_PARAMS, STR("\"after\" must be the \"next\" of the page before"));
     else
-        rpc_fail(c->call, RPC_INTERNAL_ERROR, STR_NONE);
+        rpc_fail_unreadable(c->call);
     buf_free(&page.json);
 }
 
@@ -205,7 +213,7 @@ static void events(const struct command *c, const void *arg)
     if (store_task_load(c->d->store, id, on_seq, &end) == 0 && read_page(c, id, params, &page) == 0)
         reply_events(c, &page, params, end);
     else
-        rpc_fail(c->call, RPC_INTERNAL_ERROR, STR_NONE);
+        rpc_fail_unreadable(c->call);
     buf_free(&page.text);
     mem_free(page.lines);
 }

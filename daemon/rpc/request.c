@@ -85,9 +85,21 @@ void rpc_fail(struct rpc_call *call, enum rpc_error error, struct str detail)
     call_free(call);
 }
 
+void rpc_fail_unreadable(struct rpc_call *call)
+{
+    CLEANUP(buf_free) struct buf detail = {0};
+    if (call->conn)
+        rpc_put_unreadable(call->conn->rpc, &detail);
+    rpc_fail(call, RPC_STATE_UNREADABLE, buf_view(&detail));
+}
+
 void rpc_fail_no_task(struct rpc_call *call, enum rpc_error error, struct str ref)
 {
     CLEANUP(buf_free) struct buf detail = {0};
+    if (error == RPC_STATE_UNREADABLE) {
+        rpc_fail_unreadable(call);
+        return;
+    }
     if (error == RPC_TASK_NOT_FOUND)
         buf_printf(&detail, "there is no task \"%.*s\"", STR_ARG(ref));
     else if (error == RPC_TASK_AMBIGUOUS)

@@ -3,6 +3,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
+#include "daemon/base/utf8.h"
 #include "daemon/rpc/subscription.h"
 
 #include <signal.h>
@@ -38,6 +39,17 @@ static void on_service(uv_idle_t *handle)
         list_remove(&c->dirty_node);
         conn_service(c);
     }
+}
+
+void rpc_put_unreadable(const struct rpc *r, struct buf *b)
+{
+    int64_t at_ms;
+    const char *why = store_unread(r->d->store, &at_ms);
+    buf_puts(b, "the state could not be read");
+    if (!why)
+        return;
+    buf_puts(b, ": ");
+    utf8_put_valid(b, str_of(why), false);
 }
 
 void rpc_wake(struct rpc *r)

@@ -59,6 +59,8 @@ struct conn {
 };
 
 void rpc_unref(struct rpc *r);
+/* What was asked for cannot be read, and why. */
+void rpc_put_unreadable(const struct rpc *r, struct buf *b);
 /* Asks for on_service() before the loop waits again. */
 void rpc_wake(struct rpc *r);
 

@@ -1,6 +1,6 @@
 #include "subscription.h"
 
-#include "daemon/base/log.h"
+#include "daemon/base/json.h"
 #include "daemon/base/mem.h"
 #include "daemon/rpc/delta.h"
 
@@ -108,6 +108,15 @@ void subscriptions_run_end(struct conn *c, struct live_task *t, struct live_run 
 
 /* ---- lagging ---- */
 
+static void subscription_free(struct subscription *s)
+{
+    if (s->deltas)
+        live_forget(&s->conn->rpc->live, s->reader);
+    s->conn->subscriptions_n--;
+    list_remove(&s->node);
+    mem_free(s);
+}
+
 struct page {
     struct subscription *s;
     size_t n;
@@ -125,6 +134,25 @@ static int on_row(void *arg, const struct store_event *row)
     return 0;
 }
 
+/* It is told once, and not tried again and again: whoever wants to may subscribe anew. */
+static void end_unreadable(struct subscription *s)
+{
+    CLEANUP(buf_free) struct buf why = {0};
+    struct conn *c = s->conn;
+    rpc_put_unreadable(c->rpc, &why);
+    subscription_open(s, "end");
+    buf_puts(&c->out, "\"task\":");
+    if (s->task[0])
+        json_put_string(&c->out, str_of(s->task));
+    else
+        buf_puts(&c->out, "null");
+    buf_puts(&c->out, ",\"reason\":\"unreadable\",\"detail\":");
+    json_put_string(&c->out, buf_view(&why));
+    subscription_close(s);
+    subscription_free(s);
+    conn_touch(c);
+}
+
 static void feed_page(struct subscription *s)
 {
     struct conn *c = s->conn;
@@ -134,8 +162,7 @@ static void feed_page(struct subscription *s)
     int rc = s->task[0] ? store_events_after(store, s->task, s->cursor, PAGE_EVENTS, bytes, on_row, &page)
                         : store_journal_after(store, s->cursor, PAGE_EVENTS, bytes, on_row, &page);
     if (rc != 0) {
-        log_error("the journal cannot be read (%d); a client is disconnected", rc);
-        conn_close(c);
+        end_unreadable(s);
     } else if (page.n == 0) {
         s->lagging = false;
         s->scan = s->deltas;
@@ -219,15 +246,6 @@ static struct subscription *subscription_new(struct conn *c, const struct task *
     list_append(&c->subscriptions, &s->node);
     c->subscriptions_n++;
     return s;
-}
-
-static void subscription_free(struct subscription *s)
-{
-    if (s->deltas)
-        live_forget(&s->conn->rpc->live, s->reader);
-    s->conn->subscriptions_n--;
-    list_remove(&s->node);
-    mem_free(s);
 }
 
 void subscriptions_end(struct conn *c)

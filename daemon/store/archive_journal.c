@@ -88,10 +88,8 @@ static int places_of_blocks(struct places *all)
     int rc;
     while ((rc = sqlite3_step(q)) == SQLITE_ROW && sqlite3_column_int64(q, 1) <= all->last) {
         size_t before = all->n;
-        if (places_of_block(all, q) < 0) {
-            log_error("a block of an archived task is damaged: its places cannot be read; put a backup in its place");
-            return STORE_E_FOREIGN;
-        }
+        if (places_of_block(all, q) < 0)
+            return store_read_damaged(s, "a block of an archived task is damaged: its places cannot be read; put a backup in its place");
         if (all->n == before)
             continue;
         size_t found = all->n;

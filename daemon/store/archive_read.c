@@ -6,10 +6,9 @@
 
 #include <inttypes.h>
 
-static int block_damaged(const char *why)
+static int block_damaged(struct store *s, const char *why)
 {
-    log_error("a block of an archived task is damaged: %s; put a backup in its place", why);
-    return STORE_E_FOREIGN;
+    return store_read_damaged(s, "a block of an archived task is damaged: %s; put a backup in its place", why);
 }
 
 int archive_contents(struct store *s, sqlite3_stmt *q, struct buf *ret)
@@ -18,12 +17,12 @@ int archive_contents(struct store *s, sqlite3_stmt *q, struct buf *ret)
     struct str body = db_column(q, 0);
     int64_t bytes = sqlite3_column_int64(q, 2);
     if (body.p)
-        return archive_block_unpack(sqlite3_column_int64(q, 3), body, bytes, ret, &error) < 0 ? block_damaged(buf_cstr(&error))
+        return archive_block_unpack(sqlite3_column_int64(q, 3), body, bytes, ret, &error) < 0 ? block_damaged(s, buf_cstr(&error))
                                                                                               : 0;
     struct str hash = db_column(q, 1);
     buf_clear(ret);
     int rc = hash.n == BLOB_HASH_SIZE ? blobs_read(&s->blobs, (const uint8_t *)hash.p, bytes, ret) : -EBADMSG;
-    return rc ? block_damaged("its file of the folder blobs is missing, or is not what was written") : 0;
+    return rc ? block_damaged(s, "its file of the folder blobs is missing, or is not what was written") : 0;
 }
 
 /* The walk over the contents of a row; its columns 5 and 6 are the first number and position. */
@@ -40,7 +39,7 @@ static int block_give(struct page *p, sqlite3_stmt *q, const char *task, const s
         return 0;
     int status = contents->n ? 0 : archive_contents(p->store, q, contents);
     if (!status && w->at + w->n > contents->n)
-        status = block_damaged("its places cannot be read");
+        status = block_damaged(p->store, "its places cannot be read");
     if (status)
         return status;
     return page_give(p, &(struct store_event){
@@ -57,7 +56,7 @@ static int block_give_after(struct page *p, sqlite3_stmt *q, const char *task, i
         if (w.number > after)
             status = block_give(p, q, task, &w, contents);
     }
-    return status ? status : more < 0 ? block_damaged("its places cannot be read") : 0;
+    return status ? status : more < 0 ? block_damaged(p->store, "its places cannot be read") : 0;
 }
 
 /* Those before `before`, downwards. */
@@ -69,7 +68,7 @@ static int block_give_before(struct page *p, sqlite3_stmt *q, const char *task, 
     while ((more = archive_walk_next(&w)) > 0 && w.number < before && n < ARCHIVE_BLOCK_ROWS)
         all[n++] = w;
     if (more < 0)
-        return block_damaged("its places cannot be read");
+        return block_damaged(p->store, "its places cannot be read");
     while (!status && n-- && !p->full)
         status = block_give(p, q, task, &all[n], contents);
     return status;
@@ -109,10 +108,10 @@ static int block_elements(struct store *s, sqlite3_stmt *q, struct buf *contents
     block_walk(q, false, &w);
     while (!status && (more = archive_walk_next(&w)) > 0) {
         if (w.number != *next)
-            return block_damaged("an element of a prompt is missing");
+            return block_damaged(s, "an element of a prompt is missing");
         page_element(ret, (*next)++, str_n(contents->p + w.at, w.n));
     }
-    return status ? status : more < 0 ? block_damaged("its places cannot be read") : 0;
+    return status ? status : more < 0 ? block_damaged(s, "its places cannot be read") : 0;
 }
 
 int archive_context(struct store *s, int64_t n, int64_t epoch, struct buf *ret, int64_t *next)

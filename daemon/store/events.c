@@ -15,10 +15,8 @@ int store_content(struct store *s, sqlite3_stmt *q, int at, struct buf *large, s
     int rc = hash.n == BLOB_HASH_SIZE
                  ? blobs_read(&s->blobs, (const uint8_t *)hash.p, sqlite3_column_int64(q, at + 2), large)
                  : -1;
-    if (rc) {
-        log_error("a file of the folder blobs is missing or damaged: %s", strerror(-rc));
-        return STORE_E_FOREIGN;
-    }
+    if (rc)
+        return store_read_damaged(s, "a file of the folder blobs is missing or damaged: %s", strerror(-rc));
     *ret = buf_view(large);
     return 0;
 }
@@ -117,10 +115,8 @@ static int context_walk(struct store *s, sqlite3_stmt *q, int64_t next, struct b
         int status = store_content(s, q, 1, &large, &bytes);
         if (status)
             return status;
-        if (sqlite3_column_int64(q, 0) != next) {
-            log_error("element %" PRId64 " of a stored prompt is missing", next);
-            return STORE_E_FOREIGN;
-        }
+        if (sqlite3_column_int64(q, 0) != next)
+            return store_read_damaged(s, "element %" PRId64 " of a stored prompt is missing", next);
         page_element(ret, next, bytes);
     }
     if (rc != SQLITE_DONE)

@@ -10,6 +10,8 @@ struct store {
     struct db reader; /* of the loop's thread */
     int reads;        /* scopes of STORE_READ() that are open */
     int read_status;  /* of the outermost: what it could not be begun with */
+    struct buf unread; /* what the last read that failed said; empty: none has */
+    int64_t unread_ms;
     struct blobs blobs;
     struct journal journal;
     uv_async_t async;
@@ -52,8 +54,10 @@ void store_asides_init(struct store *s);
 void store_asides_report(struct store *s);
 void store_asides_stop(struct store *s); /* before the journal ends */
 void store_asides_free(struct store *s);
-/* Logs what a read failed with and returns it. */
+/* Logs what a read failed with, keeps it, and returns it. */
 int store_read_failed(struct store *s, const char *what);
+/* The same for what was read and cannot be right: STORE_E_FOREIGN. */
+int store_read_damaged(struct store *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The number of a task; STORE_E_NONE. */
 int store_task_number(struct store *s, const char *id, int64_t *ret);
 /* The content of a row from its three columns, starting at `at`: body, hash, length of the file. A large one

@@ -321,6 +321,7 @@ void store_close(struct store *s)
     if (s->committing)
         store_batch_free(s->job.batch);
     store_asides_free(s);
+    buf_free(&s->unread);
     uv_close((uv_handle_t *)&s->async, store_closed_cb);
 }
 

@@ -130,7 +130,12 @@ int64_t store_pos_last(struct store *s);
 int store_meta(struct store *s, const char *name, struct buf *ret);
 
 /* Errors of reads: STORE_E_NONE where it says so, else STORE_E_IO or STORE_E_FOREIGN (damaged), with a line
- * in the log. */
+ * in the log and in store_unread(). */
+
+/* What the last read that failed said of itself, and when (wall time); NULL if none has. Lives until the next one. */
+const char *store_unread(const struct store *s, int64_t *ret_ms);
+/* What was read makes no sense to whoever asked: that is a read that failed, too. */
+void store_fail_read(struct store *s, const char *sentence);
 
 /* Calls back once per row, in no order (live) or newest first (page: without `spec`). The row and its bytes
  * live for the call. A negative return ends the walk and is returned. A callback may call the store, but not

@@ -3,13 +3,44 @@
 #include "daemon/base/log.h"
 #include "daemon/store/state.h"
 
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+
 int store_read_failed(struct store *s, const char *what)
 {
     CLEANUP(buf_free) struct buf error = {0};
     int status = db_failure(&s->reader);
     db_explain(&s->reader, what, &error);
-    log_error("%s", buf_cstr(&error));
+    store_fail_read(s, buf_cstr(&error));
     return status;
+}
+
+int store_read_damaged(struct store *s, const char *format, ...)
+{
+    char sentence[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    store_fail_read(s, sentence);
+    return STORE_E_FOREIGN;
+}
+
+void store_fail_read(struct store *s, const char *sentence)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    log_error("%s", sentence);
+    buf_clear(&s->unread);
+    buf_puts(&s->unread, sentence);
+    s->unread_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+const char *store_unread(const struct store *s, int64_t *ret_ms)
+{
+    *ret_ms = s->unread_ms;
+    return s->unread.n ? buf_cstr(&s->unread) : NULL;
 }
 
 struct store *store_read_begin(struct store *s)

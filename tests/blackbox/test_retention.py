@@ -2,6 +2,7 @@
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import unittest
 
@@ -138,6 +139,37 @@ class Retention(Case):
             c.call("events/unsubscribe", subscription=first)
         self.assertEqual("subscription_unknown", unknown.exception.name)
         c.call("events/unsubscribe", subscription=all_tasks)
+
+    def test_what_cannot_be_read_is_told_with_its_reason(self):
+        """To who asks, to who follows, and by the doctor; the rest is served on."""
+        self.daemon([{"say": "one"}, {"say": "two"}], by_turn=True, limits=NOW)
+        self.allowed_errors = (r"a block of an archived task is damaged",)
+        c = self.d.client()
+        task, other = c.create(self.d.workspace, name="hurt"), c.create(self.d.workspace, name="whole", keep_open=True)
+        c.wait_state(task, "completed")
+        c.wait_state(other, "waiting")
+        self.archived(1)
+        self.d.stop()
+        with sqlite3.connect(self.d.state_dir / "agentd.db") as db:
+            self.assertLess(0, db.execute("UPDATE archive_events SET body = zeroblob(length(body))").rowcount)
+        db.close()
+        self.d.start()
+        c = self.d.client()
+        with self.assertRaises(RpcError) as unreadable:
+            c.call("task/events", task=task)
+        self.assertEqual("state_unreadable", unreadable.exception.name)
+        self.assertRegex(str(unreadable.exception), "the state could not be read: a block of an archived task is damaged")
+        subscription = c.subscribe(task=task, after_seq=0)
+        c.wait_for(lambda: c.ends, what="the end of the subscription")
+        self.assertEqual((subscription, task, "unreadable"), tuple(c.ends[0][k] for k in ("subscription", "task", "reason")))
+        self.assertIn("is damaged", c.ends[0]["detail"])
+        for command in (("log", "hurt"), ("log", "--follow", "hurt"), ("attach", "hurt")):
+            done = self.d.ctl(*command, check=1)
+            self.assertRegex(done.stderr, "the state could not be read: a block of an archived task is damaged")
+            self.assertIn("agentctl doctor", done.stderr)
+        done = self.d.ctl("doctor", check=1)
+        self.assertRegex(done.stdout, r"FAIL journal: a read failed at \d.*: a block of an archived task is damaged.*backup in its place")
+        self.assertEqual(0, self.d.ctl("log", "whole").returncode)
 
     def test_folders_of_runs_go_with_the_runs(self):
         """Of a task that lives: those that its state holds no more. At a start: those of no task."""

@@ -63,6 +63,13 @@ void rpc_fail(struct rpc_call *call, enum rpc_error error, struct str detail)
     call_free(call);
 }
 
+void rpc_fail_unreadable(struct rpc_call *call)
+{
+    int64_t at_ms;
+    const char *why = store_unread(box.d.store, &at_ms);
+    rpc_fail(call, RPC_STATE_UNREADABLE, str_of(why ? why : "no reason"));
+}
+
 void rpc_fail_no_task(struct rpc_call *call, enum rpc_error error, struct str ref)
 {
     rpc_fail(call, error, ref);

@@ -26,6 +26,7 @@ static struct rpc_call *waiting[4096];
 static size_t waiting_n;
 struct buf fake_output;
 size_t fake_pages;
+const char *fake_unreadable;
 
 void fake_reset(void)
 {
@@ -35,6 +36,7 @@ void fake_reset(void)
     rows = NULL;
     rows_n = published_n = tasks_n = after_n = waiting_n = fake_pages = 0;
     unsettled = false;
+    fake_unreadable = NULL;
     buf_free(&fake_output);
 }
 
@@ -119,6 +121,13 @@ int64_t store_pos_last(struct store *s)
     return rows_n ? rows[rows_n - 1].pos : 0;
 }
 
+const char *store_unread(const struct store *s, int64_t *ret_ms)
+{
+    (void)s;
+    *ret_ms = 1;
+    return fake_unreadable;
+}
+
 static int give(const struct row *row, store_event_cb *cb, void *arg)
 {
     struct store_event event = {
@@ -130,6 +139,8 @@ static int walk(const char *task, int64_t after_at, int64_t limit, int64_t bytes
                 void *arg)
 {
     fake_pages++;
+    if (fake_unreadable)
+        return STORE_E_IO;
     for (size_t i = 0; i < rows_n && limit > 0 && bytes > 0; i++) {
         const struct row *row = &rows[i];
         if ((task && strcmp(task, row->task) != 0) || (task ? row->seq : row->pos) <= after_at)

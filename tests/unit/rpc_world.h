@@ -21,4 +21,5 @@ extern struct buf fake_output;
 size_t fake_waiting(void);
 void fake_answer(void);
 extern size_t fake_pages; /* reads of the store */
+extern const char *fake_unreadable; /* why it fails to read; NULL: it does not */
 void fake_reset(void);

@@ -197,6 +197,9 @@ void a_disk_that_cannot_be_read_is_not_taken_for_empty(void **state)
             int status = read_in_a_way(b.store, way);
             fired = fault_vfs_disarm();
             assert_true(status == 0 || (fired && status == STORE_E_IO));
+            int64_t at_ms;
+            const char *why = store_unread(b.store, &at_ms);
+            assert_true(status == 0 ? !why : at_ms > 0 && strstr(why, "disk I/O error"));
             assert_int_equal(read_in_a_way(b.store, way), 0); /* it can be read again */
         }
     }

@@ -150,6 +150,35 @@ static void test_no_event_is_lost_or_doubled_at_the_switch(void **state)
     }
 }
 
+/* A disk that fails is told to who follows, in the words that it has for it; the connection serves on. */
+static void test_what_cannot_be_read_ends_a_subscription(void **state)
+{
+    (void)state;
+    start();
+    struct client c = client_ready();
+    fake_commit(TASK_A, EVENT_NOTICE, 10);
+    fake_publish(w.rpc);
+    fake_unreadable = "cannot read events: disk I/O error (SQLite 266, Input/output error)";
+    for (int all = 0; all < 2; all++) {
+        say(&c, all ? "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"events/subscribe\",\"params\":{\"after_pos\":0}}"
+                    : "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"events/subscribe\",\"params\":{\"task\":\"" TASK_A
+                      "\",\"after_seq\":0}}");
+        expect(&c, "1", "result");
+        json_t *json = hear(&c);
+        assert_true(is_method(json, "end"));
+        assert_int_equal(number(json, "subscription"), all + 1);
+        assert_true(all ? text(json, "task") == NULL : strcmp(text(json, "task"), TASK_A) == 0);
+        assert_string_equal(text(json, "reason"), "unreadable");
+        assert_non_null(strstr(text(json, "detail"), fake_unreadable));
+        json_decref(json);
+    }
+    fake_unreadable = NULL;
+    subscribe(&c, "{\"task\":\"" TASK_A "\",\"after_seq\":0}");
+    expect_event(&c, 3, 1, 0);
+    expect_alive(&c);
+    client_close(&c);
+}
+
 static void test_subscription_waits_for_its_task(void **state)
 {
     (void)state;
@@ -466,6 +495,7 @@ int main(void)
         TEST(test_no_event_is_lost_or_doubled_at_the_switch),
         TEST(test_removed_task_ends_its_subscriptions),
         TEST(test_removed_task_ends_a_slow_readers_subscription),
+        TEST(test_what_cannot_be_read_ends_a_subscription),
         TEST(test_subscription_waits_for_its_task),
         TEST(test_subscription_on_a_full_disk),
         TEST(test_slow_reader),

@@ -115,7 +115,8 @@ class Client:
             schema.check_delta(params, extra=("subscription",))
             self.deltas.append(params)
         elif message["method"] == "end":
-            if set(params) != {"subscription", "task", "reason"} or params["reason"] != "removed":
+            more = {"removed": set(), "unreadable": {"detail"}}.get(params["reason"])
+            if more is None or set(params) != {"subscription", "task", "reason"} | more:
                 raise schema.SchemaError(f"not as an end of a subscription is: {params}")
             self.ends.append(params)
         else:
