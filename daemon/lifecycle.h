@@ -19,7 +19,7 @@ enum lifecycle_exit {
     LIFECYCLE_EXIT_IO = 74,      /* a write failed and is in doubt: restarted with back-off, reads again (see failures.h) */
     LIFECYCLE_EXIT_RESTART = 75, /* asked for: restarted at once, from the newest file at its path */
     LIFECYCLE_EXIT_STATE = 77,   /* the state folder cannot be used: stays down */
-    LIFECYCLE_EXIT_CONFIG = 78,  /* the configuration has an error: stays down */
+    LIFECYCLE_EXIT_CONFIG = 78,  /* the configuration has an error: stays down, unless it ran before: then with back-off */
 };
 
 /* Whether a daemon that exited with this status is to stay down. */

@@ -82,7 +82,10 @@ enum patch_recovered { PATCH_FINISHED = 0, PATCH_UNDONE = 1, PATCH_CONFLICT = 2 
 /* `report`: as patch_apply(), if it is finished now; else a line for each file that could not be put as it should be, and why. */
 enum patch_recovered patch_recover(const char *manifest, struct buf *report);
 
-/* Shared by commit and recovery: the manifest is a sequence of fields (pack.h): groups "change" {path, temp, backup, pre, post},
+/* The line of the report about one file, or nothing where another one's line tells of it. */
+void patch_put_line(const struct patch_file *f, struct buf *b);
+
+/* Shared by commit and recovery: the manifest is a sequence of fields (pack.h): groups "change" {path, temp, backup, line, pre, post},
  * then "made" for each folder, then "ready" when every temporary is on disk, then "done". */
 void patch_hash(struct str content, char ret[PATCH_HASH_SIZE]);
 int patch_hash_file(const char *path, char ret[PATCH_HASH_SIZE]);

@@ -149,14 +149,17 @@ static int manifest_keep(struct commit *c)
 
 static int manifest_begin(struct commit *c)
 {
-    CLEANUP(buf_free) struct buf b = {0};
+    CLEANUP(buf_free) struct buf b = {0}, line = {0};
     for (size_t i = 0; i < c->n; i++) {
         const struct step *s = &c->steps[i];
+        buf_clear(&line);
         char hash[PATCH_HASH_SIZE];
         size_t mark = pack_open(&b, "change");
         pack_str(&b, "path", str_of(s->file->path));
         pack_str(&b, "temp", str_of(s->temp));
         pack_str(&b, "backup", str_of(s->backup));
+        patch_put_line(s->file, &line);
+        pack_str(&b, "line", buf_view(&line));
         patch_hash(buf_view(&s->file->old), hash);
         if (s->backup)
             pack_str(&b, "pre", str_n(hash, sizeof hash));

@@ -182,7 +182,7 @@ static void patch_files_free(struct patch_files *f)
     *f = (struct patch_files){0};
 }
 
-static void put_report(const struct patch_file *f, struct buf *b)
+void patch_put_line(const struct patch_file *f, struct buf *b)
 {
     bool same = f->existed && f->exists && str_eq(buf_view(&f->old), buf_view(&f->now));
     if ((!f->existed && !f->exists) || f->moved_away)
@@ -208,7 +208,7 @@ int patch_apply(struct str text, const char *manifest, struct buf *report, struc
     if (result == 0)
         result = patch_commit(&files, manifest, error);
     for (size_t i = 0; i < files.n && result == 0; i++)
-        put_report(&files.p[i], report);
+        patch_put_line(&files.p[i], report);
     if (result == 0 && error->n) {
         buf_str(report, buf_view(error));
         buf_putc(report, '\n');

@@ -16,7 +16,7 @@ enum seen { SEEN_BEFORE, SEEN_AFTER, SEEN_OTHER };
 
 struct change {
     char *path, *temp, *backup;
-    struct str pre, post;
+    struct str line, pre, post;
     enum seen seen;
 };
 
@@ -46,6 +46,8 @@ static void read_change(struct recovery *r, struct str group)
             c->temp = text_of(&f);
         else if (pack_is(&f, "backup"))
             c->backup = text_of(&f);
+        else if (pack_is(&f, "line"))
+            c->line = f.bytes;
         else if (pack_is(&f, "pre"))
             c->pre = f.bytes;
         else if (pack_is(&f, "post"))
@@ -157,14 +159,11 @@ static enum patch_recovered decide(struct recovery *r, struct buf *report)
     return each(r, undo_one, report) ? PATCH_UNDONE : PATCH_CONFLICT;
 }
 
-/* As patch_apply() reports it, as far as a manifest knows: what was moved is one file less and one more. */
+/* As patch_apply() reports it. */
 static void put_finished(const struct recovery *r, struct buf *report)
 {
-    for (size_t i = 0; i < r->n; i++) {
-        const struct change *c = &r->changes[i];
-        if (c->path)
-            buf_printf(report, "%c %s\n", !c->pre.p ? 'A' : !c->post.p ? 'D' : 'M', c->path);
-    }
+    for (size_t i = 0; i < r->n; i++)
+        buf_str(report, r->changes[i].line);
 }
 
 enum patch_recovered patch_recover(const char *manifest, struct buf *report)

@@ -414,12 +414,18 @@ static void say_end(int status, int64_t delay_ms)
                  WEXITSTATUS(status), (long long)delay_ms);
 }
 
+/* A configuration that somebody is just writing keeps down what he starts, but not tasks that were at work before a crash. */
+static bool stays_down(int status, bool first)
+{
+    return WIFEXITED(status) && lifecycle_exit_final(WEXITSTATUS(status)) && (first || WEXITSTATUS(status) != LIFECYCLE_EXIT_CONFIG);
+}
+
 /* Lives as long as a daemon should run; returns the status of the last one. */
 static int supervise(struct supervisor *s, const sigset_t *set)
 {
-    for (;;) {
+    for (bool first = true;; first = false) {
         int status = start(s) < 0 ? LIFECYCLE_EXIT_IO << 8 : wait_child(s, set);
-        if (WIFEXITED(status) && lifecycle_exit_final(WEXITSTATUS(status)))
+        if (stays_down(status, first))
             return WEXITSTATUS(status);
         remember_io_exit(s, status);
         if (s->ending)

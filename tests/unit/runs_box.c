@@ -90,17 +90,27 @@ static void guard_cb(uv_timer_t *timer)
     b->late = uv_now(&b->loop) > b->until_ms;
 }
 
-void daemon_up_with(struct box *b, const char *runner)
+static void up(struct box *b, const char *runner, const char *tool)
 {
     b->runs = runs_new(&(struct runs_config){
         .loop = &b->loop,
         .dir = b->dir,
         .runner_path = runner,
-        .tool_path = TOOL,
+        .tool_path = tool,
         .limits = &b->limits,
         .callbacks = {ended_cb, gone_cb, output_cb, input_done_cb, roomless_cb},
         .arg = b,
     });
+}
+
+void daemon_up_with(struct box *b, const char *runner)
+{
+    up(b, runner, TOOL);
+}
+
+void daemon_up_with_tool(struct box *b, const char *tool)
+{
+    up(b, RUNNER, tool);
 }
 
 void daemon_up(struct box *b)

@@ -56,6 +56,7 @@ void runs_begin(int argc, char **argv);
 struct seen *seen_of(struct box *b, const char *run);
 void daemon_up(struct box *b);
 void daemon_up_with(struct box *b, const char *runner);
+void daemon_up_with_tool(struct box *b, const char *tool);
 void daemon_down(struct box *b);
 int runs_setup(void **state);
 int runs_setup_long(void **state);

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -15,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* ---- a daemon that dies, a runner that dies ---- */
@@ -328,6 +330,7 @@ static void cut_patch(struct box *b, const char *run, bool manifest)
     size_t mark = pack_open(&bytes, "change");
     pack_str(&bytes, "path", str_of(path));
     pack_str(&bytes, "temp", str_of(temp));
+    pack_str(&bytes, "line", STR("M file\n"));
     patch_hash(STR("old"), hash);
     pack_str(&bytes, "pre", str_n(hash, sizeof hash));
     patch_hash(STR("new"), hash);
@@ -358,9 +361,7 @@ static void test_patch_cut_short(void **state)
     assert_string_equal(now.p, "new");
     buf_clear(&now);
     read_file(path_of(b, "r2", RUN_FILE_OUT), &now); /* as if it had come to its end */
-    char line[PATH_MAX + 16];
-    snprintf(line, sizeof line, "M %s\n", path);
-    assert_string_equal(now.p, line);
+    assert_string_equal(now.p, "M file\n");
     assert_int_equal(e.output_bytes, (int64_t)now.n);
 }
 
@@ -382,6 +383,38 @@ static void test_patch_without_memory(void **state)
     CLEANUP(buf_free) struct buf now = {0};
     read_file(path, &now);
     assert_string_equal(now.p, "new");
+}
+
+/* Whoever settles it may be killed, too; and one that an earlier daemon began must not be at work beside it. */
+static void test_patch_settled_again(void **state)
+{
+    struct box *b = *state;
+    struct run_exit e;
+    char tool[PATH_MAX], script[3 * PATH_MAX], once[PATH_MAX];
+    snprintf(tool, sizeof tool, "%s/tool", b->work);
+    snprintf(once, sizeof once, "%s/once", b->work);
+    snprintf(script, sizeof script, "#!/bin/sh\nPATH=/usr/bin:/bin\n[ -e %s ] || { touch %s; echo half; kill -9 $$; }\nexec %s \"$@\"\n", once, once,
+             TOOL);
+    write_file(tool, str_of(script));
+    assert_int_equal(chmod(tool, 0700), 0);
+    daemon_down(b);
+    daemon_up_with_tool(b, tool);
+    cut_patch(b, "r1", true);
+    char marker[200], run[100], *env[] = {marker, NULL}, *argv[] = {(char[]){"sleep"}, (char[]){"1000"}, NULL};
+    snprintf(run, sizeof run, "%s/r1", task_id);
+    snprintf(marker, sizeof marker, RUN_MARKER "%s", run);
+    pid_t earlier;
+    assert_int_equal(posix_spawn(&earlier, "/bin/sleep", NULL, NULL, argv, env), 0);
+    kill(earlier, SIGSTOP);
+    assert_int_equal(runs_probe(b->runs, task_id, "r1", true, false, &e), RUN_PROBE_ENDED);
+    assert_int_equal(e.outcome, RUN_OUTCOME_DONE);
+    assert_int_equal(e.exit_code, 0);
+    CLEANUP(buf_free) struct buf now = {0};
+    read_file(path_of(b, "r1", RUN_FILE_OUT), &now);
+    assert_string_equal(now.p, "M file\n");
+    int status;
+    assert_int_equal(waitpid(earlier, &status, 0), earlier);
+    assert_true(WIFSIGNALED(status));
 }
 
 /* The power went before the run's folder lasted; its manifest would have. */
@@ -413,7 +446,7 @@ int main(int argc, char **argv)
         CASE(test_input_of_ended_run),
         CASE(test_probe_nothing),
         CASE(test_patch_cut_short),
-        CASE(test_patch_without_memory),
+        CASE(test_patch_without_memory), CASE(test_patch_settled_again),
         CASE(test_patch_without_folder),
     };
     return cmocka_run_group_tests_name("runs-recovery", tests, NULL, NULL);

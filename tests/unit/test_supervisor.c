@@ -234,6 +234,20 @@ static void test_failed_comes_back(void **state)
     assert_no_event(f);
 }
 
+/* The configuration was being written when it crashed. */
+static void test_crash_beside_a_bad_configuration(void **state)
+{
+    struct folder *f = *state;
+    write_script(f, SAY_START SERVE "n=$(cat tries 2>/dev/null); echo x$n > tries; case $n in '') kill -9 $$ ;; x) exit 78 ;; *) exit 0 ;; esac");
+    assert_int_equal(run(f), 0);
+    next_start(f);
+    next_start(f);
+    struct started third = next_start(f);
+    assert_int_equal(await_end(third.supervisor), 0);
+    assert_log(f, "ended with status 78; it starts again in 200 ms", 1);
+    assert_no_event(f);
+}
+
 static void test_orderly_end_stays(void **state)
 {
     struct folder *f = *state;
@@ -462,6 +476,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_killed_comes_back),
         TEST(test_failed_comes_back),
+        TEST(test_crash_beside_a_bad_configuration),
         TEST(test_orderly_end_stays),
         TEST(test_final_statuses),
         TEST(test_restart_is_at_once),
