@@ -77,13 +77,34 @@ void clock_format(int64_t wall_ms, char ret[CLOCK_TEXT_SIZE])
              (unsigned)d % 100, (int)(rest / 3600000), (int)(rest / 60000 % 60), (int)(rest / 1000 % 60), (int)(rest % 1000));
 }
 
+/* sscanf() would take signs and spaces for digits. */
+static bool has_form(const char *text)
+{
+    static const char form[] = "0000-00-00T00:00:00.000Z";
+    for (size_t i = 0; i < sizeof form; i++) {
+        bool digit = text[i] >= '0' && text[i] <= '9';
+        if (form[i] == '0' ? !digit : text[i] != form[i])
+            return false;
+    }
+    return true;
+}
+
+static bool in_calendar(int y, int m, int d)
+{
+    int64_t back_y;
+    int back_m, back_d;
+    if (m < 1 || m > 12 || d < 1 || d > 31)
+        return false;
+    civil_from_days(days_from_civil(y, m, d), &back_y, &back_m, &back_d);
+    return back_y == y && back_m == m && back_d == d; /* 31 February comes back as a day of March */
+}
+
 int clock_parse(const char *text, int64_t *ret_wall_ms)
 {
-    int y, m, d, hh, mm, ss, ms, used = 0;
-    if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ%n", &y, &m, &d, &hh, &mm, &ss, &ms, &used) != 7 || used != 24 ||
-        text[24])
+    int y, m, d, hh, mm, ss, ms;
+    if (!has_form(text) || sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ", &y, &m, &d, &hh, &mm, &ss, &ms) != 7)
         return -1;
-    if (m < 1 || m > 12 || d < 1 || d > 31 || hh > 23 || mm > 59 || ss > 60)
+    if (!in_calendar(y, m, d) || hh > 23 || mm > 59 || ss > 60)
         return -1;
     int64_t wall_ms = (((days_from_civil(y, m, d) * 24 + hh) * 60 + mm) * 60 + ss) * 1000 + ms;
     if (wall_ms < 0) /* clock_format() writes none before 1970 */

@@ -34,5 +34,5 @@ bool clock_deadline_adopt(struct clock_deadline *d, const struct clock_now *now)
 
 /* RFC 3339 in UTC with three digits of a second and `Z`. */
 void clock_format(int64_t wall_ms, char ret[CLOCK_TEXT_SIZE]);
-/* The reverse; 0 on success, -1 if the text is not of that form. */
+/* The reverse; 0 on success, -1 if the text is not of that form, or names a day that is not in the calendar. */
 int clock_parse(const char *text, int64_t *ret_wall_ms);

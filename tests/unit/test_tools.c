@@ -349,6 +349,7 @@ static void test_waits_that_cannot_be(void **state)
         {"{\"path\":\"a\",\"second\":1}", "`second` is not known"},
         {"{\"seconds\":true}", "`seconds` must be a number"},
         {"{\"until\":\"tomorrow\"}", "a moment in UTC like"},
+        {"{\"until\":\"2026-02-31T15:04:05Z\"}", "a moment in UTC like"},
         {"{\"until\":\"2026-01-02T15:04:05+\"}", "a moment in UTC like"},
         {"{\"until\":\"2026-01-02T15:04:05Z\\u0000\"}", "a moment in UTC like"},
         {"{\"until\":5}", "`until` must be a string"},
