@@ -61,6 +61,7 @@ static void refuse(const struct arguments *a, struct str sentence)
 
 static void refuse_name(struct arguments *a, struct str name)
 {
+    buf_clear(a->error); /* what its arguments are does not matter */
     buf_puts(a->error, "there is no tool \"");
     buf_str(a->error, name);
     buf_puts(a->error, "\"; the tools are");

@@ -176,6 +176,8 @@ static void test_exec_refused(void **state)
     refused("not valid JSON");
     prepare("make_coffee", "{}");
     refused("there is no tool \"make_coffee\"; the tools are exec_command, write_stdin");
+    prepare("make_coffee", "{\"cmd\":");
+    refused("not carried out: there is no tool \"make_coffee\"; the tools are exec_command, write_stdin");
     CLEANUP(buf_free) struct buf big = {0};
     buf_puts(&big, "{\"cmd\":\"");
     for (int i = 0; i < 1100; i++)
