@@ -185,6 +185,8 @@ static bool config_is_good(struct client *c)
     const char *theirs = json_string_value(json_object_get(json_object_get(reply.json, "daemon"), "config"));
     if (client_check_config(buf_cstr(&agentd), theirs ? theirs : link_config(c->link), &words))
         return true;
+    if (!words.n)
+        buf_printf(&words, "%s says nothing of the configuration and fails: is it agentd?", buf_cstr(&agentd));
     say_error(buf_cstr(&words), "The daemon goes on as it was. agentctl config check tells when the configuration is good.");
     return false;
 }

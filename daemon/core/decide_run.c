@@ -17,10 +17,20 @@ static void plan_image(struct plan *p, struct plan_op *result, const struct run_
     result->event.tool_result.image.path = plan_take(p, &path);
 }
 
+static struct str before(struct plan *p, const char *sentence, struct str text)
+{
+    struct buf b = {0};
+    buf_puts(&b, sentence);
+    buf_str(&b, text);
+    return plan_take(p, &b);
+}
+
 static void plan_run_result(struct plan *p, const struct call *call, const struct run *run,
                             const struct run_exit *exit, const struct run_output *output)
 {
     struct str text = text_run_result(p, run, exit, output);
+    if (call->input.n) /* it ended, or was lost, before its runner had said so */
+        text = before(p, "It is not known whether the input was written. ", text);
     bool failed = exit && (exit->outcome != RUN_OUTCOME_DONE ||
                            (run->program != RUN_PROGRAM_SHELL && (exit->exit_code != 0 || exit->has_signal)));
     struct plan_op *result = plan_result(p, call, text, output->covered, failed);
@@ -105,11 +115,11 @@ void decide_run_ended(const struct task *t, const struct input *in, struct plan 
 static void plan_input_lost(struct plan *p, const struct call *call, const struct run *run, const struct run_exit *exit,
                             const struct run_output *output)
 {
-    struct buf text = {0};
-    buf_puts(&text, exit ? "The input was not written: the process had ended before. "
-                         : "It is not known whether the input was written: its runner has not said so yet. ");
-    buf_str(&text, text_run_result(p, run, exit, output));
-    plan_result(p, call, plan_take(p, &text), output->covered, true)->fact.seen_bytes = output->end;
+    struct str text = before(p,
+                             exit ? "The input was not written: the process had ended before. "
+                                  : "It is not known whether the input was written: its runner has not said so yet. ",
+                             text_run_result(p, run, exit, output));
+    plan_result(p, call, text, output->covered, true)->fact.seen_bytes = output->end;
 }
 
 void decide_call_yield(const struct task *t, const struct input *in, struct plan *p)

@@ -218,6 +218,20 @@ static void test_input_that_nobody_confirms(void **state)
     assert_true(said(&box.context, "not known"));
 }
 
+static void test_input_to_a_run_that_is_lost(void **state)
+{
+    (void)state;
+    create();
+    struct call_spec call = shell("cat", 0);
+    respond(&call, 1);
+    pass(1);
+    call = input_to(1, "hello\n", 1000);
+    respond(&call, 1);
+    forget();
+    end_run(1, &(struct run_exit){.outcome = RUN_OUTCOME_IN_DOUBT, .detail = STR("lost")});
+    assert_true(said(&box.context, "It is not known whether the input was written. IN DOUBT"));
+}
+
 /* While no daemon was there nothing was under way: the next start writes it, however late it comes. */
 static void test_input_that_waited_for_a_start(void **state)
 {
@@ -538,6 +552,7 @@ int main(void)
         T(test_queued_steer_hurries_nothing),
         T(test_input_under_way),
         T(test_input_that_nobody_confirms),
+        T(test_input_to_a_run_that_is_lost),
         T(test_input_that_waited_for_a_start),
         T(test_written_input_is_not_written_again),
         T(test_cancelled_attempt_may_have_cost),
