@@ -131,8 +131,9 @@ class Retention(Case):
         c.wait_for(lambda: len(c.ends) == 2, what="the ends of both subscriptions")
         self.assertEqual([{"subscription": n, "task": task, "reason": "removed"} for n in (first, second)],
                          sorted(c.ends, key=lambda end: end["subscription"]))
-        out, err = watching.communicate(timeout=60)
-        self.assertEqual(1, watching.returncode, err)
+        code = watching.wait(60)  # its input stays open: at its end it would leave by itself
+        err = watching.communicate()[1]
+        self.assertEqual(1, code, err)
         self.assertRegex(err, f"the task {task} was removed: it had ended")
         self.assertIn("keep_ms", err)
         with self.assertRaises(RpcError) as unknown:
