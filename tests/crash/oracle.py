@@ -164,7 +164,8 @@ def responses(s):
             ended[e["step"]] += 1
         for step, numbers in attempts.items():
             if numbers != list(range(1, len(numbers) + 1)) or ended[step] != 1:
-                yield f"{task} step {step}: attempts {numbers}, ended {ended[step]} times"
+                reasons = [e["reason"] for e in s.of(task, "step.retry") if e["step"] == step]
+                yield f"{task} step {step}: attempts {numbers}, ended {ended[step]} times; {reasons}"
 
 
 @rule("every request of a task is a prefix of those behind it, byte by byte")

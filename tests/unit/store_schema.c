@@ -163,7 +163,7 @@ void a_lost_database_is_not_made_anew(void **state)
     box_used(&b);
     char old[300], kept[300];
     snprintf(old, sizeof old, "%s", box_path(&b, "agentd.db"));
-    snprintf(kept, sizeof kept, "%s.kept", old);
+    snprintf(kept, sizeof kept, "%s", box_path(&b, "kept"));
     assert_int_equal(mkdir(box_path(&b, "runs"), 0700), 0);
     assert_int_equal(mkdir(box_path(&b, "runs/task"), 0700), 0);
     assert_int_equal(rename(old, kept), 0);
