@@ -100,6 +100,8 @@ class Aftermath:
             prompts = database.prompts(wrong)
             keys = dict(database.rows("SELECT key, result FROM keys"))
             rows = database.rows("SELECT id, seq FROM tasks")
+            if database.leavings(unmarked=True):
+                wrong.append("removed: what is left of a task has no mark that says so")
             self.archived += database.rows("SELECT count(*) FROM archives WHERE seq > 0")[0][0]
         there = {id.decode() for id, _ in rows}
         self.acknowledged(moment, events, there, wrong)

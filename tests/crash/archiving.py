@@ -64,7 +64,10 @@ def archiving(d, seed):
     listing.start()
     patient = loads.Patient(load, "creating")
     again = {TASKS // 6: "kill", TASKS // 3: "stop", TASKS // 2: "kill", 2 * TASKS // 3: "backup", 5 * TASKS // 6: "kill"}
+    begun = 0
     for n in range(TASKS):
+        if n == TASKS // 3:
+            begun = d.log.used
         create(d, load, patient, rng, n)
         take_up(load, patient, rng, n)
         how = again.get(n)
@@ -74,10 +77,11 @@ def archiving(d, seed):
             d.kill() if how == "kill" else d.stop()
             start(d, load)
         time.sleep(rng.uniform(0.02, 0.1))
-    poll(lambda: len(listing.gone) > TASKS // 2, 60, "the removal of tasks")
+    poll(lambda: len(listing.gone) > TASKS * 5 // 6, 60, "the removal of tasks")
     finish(d, load, [watcher], patient)
     listing.join(30)
-    return Take(disk, load, history={"listing": listing}, retention=True)
+    removals = [(listing.present[task], end, 6) for task, end in listing.gone.items()]
+    return Take(disk, load, [(begun, d.log.used, 1), *removals], history={"listing": listing}, retention=True)
 
 
 def create(d, load, patient, rng, n):

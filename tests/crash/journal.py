@@ -144,7 +144,8 @@ class Database:
         return {r[0] for table in ("events", "context", "archive_events", "archive_context")
                 for r in self.rows(f"SELECT hash FROM {table} WHERE hash IS NOT NULL")}
 
-    def leavings(self):
-        """How many blocks and marks there are of tasks that are not."""
-        return sum(self.rows(f"SELECT count(*) FROM {table} WHERE task NOT IN (SELECT n FROM tasks)")[0][0]
+    def leavings(self, unmarked=False):
+        """How many rows, blocks and marks there are of tasks that are not. `unmarked`: that nobody will ever remove."""
+        without = " AND task NOT IN (SELECT task FROM archives WHERE seq < 0)" if unmarked else ""
+        return sum(self.rows(f"SELECT count(*) FROM {table} WHERE task NOT IN (SELECT n FROM tasks){without}")[0][0]
                    for table in ("archives", "archive_events", "archive_context", "events", "context", "specs"))

@@ -45,7 +45,7 @@ def long(script):
 
 
 class Take:
-    """A recording. `base`: the disk at its beginning. `windows`: the parts of the log that matter, [(moment, moment)]; none: all of it.
+    """A recording. `base`: the disk at its beginning. `windows`: the parts of the log that matter, [(moment, moment, how much)]; none: all.
     `history`: what its history has to know besides the log. `retention`: whether ended tasks go while its states are looked at."""
 
     def __init__(self, base, load, windows=(), history=None, retention=False):

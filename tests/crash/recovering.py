@@ -27,7 +27,7 @@ def killed(d, seed):
         begin = d.log.used
         d.kill()
         recover(d, day.load, day.rng)
-        windows.append((begin, d.log.used))
+        windows.append((begin, d.log.used, 1))
     day.finish()
     return Take(day.disk, day.load, windows)
 
@@ -70,7 +70,7 @@ def rebooted(d, seed):
     disk = oplog_base(d)
     names = names_below(d.disk)
     recover(d, day.load, day.rng)
-    window = (0, d.log.used)
+    window = (0, d.log.used, 1)
     watcher, busy = Watching(day.load), Busy(day.load, f"{seed} again")
     watcher.start()
     busy.start()
