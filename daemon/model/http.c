@@ -395,54 +395,70 @@ void http_free(struct http *h)
 /* ---- starting ---- */
 
 /* A proxy from the environment is for the world outside: without this a model server on this machine would be
- * asked for through it unless no_proxy says otherwise. */
-static bool is_loopback(const char *url)
+ * asked for through it unless no_proxy says otherwise. CURLE_OUT_OF_MEMORY if it could not be looked at. */
+static CURLcode look_at_host(const char *url, bool *ret_loopback)
 {
     char *host = NULL;
     CURLU *parsed = curl_api.url();
-    bool found =
-        parsed && curl_api.url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK &&
-        curl_api.url_get(parsed, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
-        (strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "[::1]") == 0);
+    CURLUcode rc = parsed ? curl_api.url_set(parsed, CURLUPART_URL, url, 0) : CURLUE_OUT_OF_MEMORY;
+    if (rc == CURLUE_OK)
+        rc = curl_api.url_get(parsed, CURLUPART_HOST, &host, 0);
+    *ret_loopback = rc == CURLUE_OK && (strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "[::1]") == 0);
     curl_api.free(host);
     curl_api.url_cleanup(parsed);
-    return found;
+    return rc == CURLUE_OUT_OF_MEMORY ? CURLE_OUT_OF_MEMORY : CURLE_OK;
 }
 
-static void set_connection(CURL *easy, const struct http_request *request)
+/* Each option counts: a request that lacks one would be another than was meant, without its key, say. */
+#define SET(option, value)                                                                                   \
+    do {                                                                                                     \
+        CURLcode code_ = curl_api.easy_setopt(easy, option, value);                                          \
+        if (code_ != CURLE_OK)                                                                               \
+            return code_;                                                                                    \
+    } while (0)
+
+static CURLcode set_connection(CURL *easy, const struct http_request *request)
 {
-    curl_api.easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    curl_api.easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)request->connect_ms_max);
-    curl_api.easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
-    curl_api.easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
-    curl_api.easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
-    curl_api.easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-    curl_api.easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_api.easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_api.easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* a cancelled name look-up must not hold the loop */
-    curl_api.easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)READ_BYTES);
-    curl_api.easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, (long)UPLOAD_BYTES);
-    if (is_loopback(request->url))
-        curl_api.easy_setopt(easy, CURLOPT_PROXY, "");
+    bool loopback;
+    SET(CURLOPT_URL, request->url);
+    SET(CURLOPT_PROTOCOLS_STR, "http,https");
+    SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    SET(CURLOPT_CONNECTTIMEOUT_MS, (long)request->connect_ms_max);
+    SET(CURLOPT_TCP_NODELAY, 1L);
+    SET(CURLOPT_TCP_KEEPALIVE, 1L);
+    SET(CURLOPT_SSL_VERIFYPEER, 1L);
+    SET(CURLOPT_SSL_VERIFYHOST, 2L);
+    SET(CURLOPT_FOLLOWLOCATION, 0L);
+    SET(CURLOPT_NOSIGNAL, 1L);
+    SET(CURLOPT_QUICK_EXIT, 1L); /* a cancelled name look-up must not hold the loop */
+    SET(CURLOPT_BUFFERSIZE, (long)READ_BYTES);
+    SET(CURLOPT_UPLOAD_BUFFERSIZE, (long)UPLOAD_BYTES);
+    CURLcode code = look_at_host(request->url, &loopback);
+    if (code == CURLE_OK && loopback)
+        SET(CURLOPT_PROXY, "");
+    return code;
 }
 
-static void set_request(struct http_call *call, const struct http_request *request)
+static CURLcode set_request(struct http_call *call, const struct http_request *request)
 {
     CURL *easy = call->easy;
     for (const char *const *it = request->headers; *it; it++) {
         struct curl_slist *grown = curl_api.slist_append(call->headers, *it);
-        call->headers = grown ? grown : call->headers;
+        if (!grown)
+            return CURLE_OUT_OF_MEMORY;
+        call->headers = grown;
     }
-    curl_api.easy_setopt(easy, CURLOPT_HTTPHEADER, call->headers);
-    curl_api.easy_setopt(easy, CURLOPT_USERAGENT, "agentd/" AGENTD_VERSION);
-    curl_api.easy_setopt(easy, CURLOPT_POSTFIELDS, request->body.p);
-    curl_api.easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.n);
-    curl_api.easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write_cb);
-    curl_api.easy_setopt(easy, CURLOPT_WRITEDATA, call);
-    curl_api.easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header_cb);
-    curl_api.easy_setopt(easy, CURLOPT_HEADERDATA, call);
-    curl_api.easy_setopt(easy, CURLOPT_ERRORBUFFER, call->error);
-    curl_api.easy_setopt(easy, CURLOPT_PRIVATE, call);
+    SET(CURLOPT_HTTPHEADER, call->headers);
+    SET(CURLOPT_USERAGENT, "agentd/" AGENTD_VERSION);
+    SET(CURLOPT_POSTFIELDS, request->body.p);
+    SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.n);
+    SET(CURLOPT_WRITEFUNCTION, on_write_cb);
+    SET(CURLOPT_WRITEDATA, call);
+    SET(CURLOPT_HEADERFUNCTION, on_header_cb);
+    SET(CURLOPT_HEADERDATA, call);
+    SET(CURLOPT_ERRORBUFFER, call->error);
+    SET(CURLOPT_PRIVATE, call);
+    return CURLE_OK;
 }
 
 struct http_call *http_start(struct http *h, const struct http_request *request,
@@ -457,15 +473,10 @@ struct http_call *http_start(struct http *h, const struct http_request *request,
                                .easy = curl_api.easy_init()};
     list_init(&call->node);
     list_init(&call->ready);
-    if (call->easy) {
-        set_connection(call->easy, request);
-        set_request(call, request);
-        if (curl_api.easy_setopt(call->easy, CURLOPT_URL, request->url) == CURLE_OK &&
-            curl_api.easy_setopt(call->easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
-            curl_api.multi_add_handle(h->multi, call->easy) == CURLM_OK) {
-            list_append(&h->calls, &call->node);
-            return call;
-        }
+    if (call->easy && set_connection(call->easy, request) == CURLE_OK && set_request(call, request) == CURLE_OK &&
+        curl_api.multi_add_handle(h->multi, call->easy) == CURLM_OK) {
+        list_append(&h->calls, &call->node);
+        return call;
     }
     call_free(call);
     return NULL;

@@ -44,7 +44,7 @@ int http_new(uv_loop_t *loop, struct http **ret);
 /* Closes all calls without callbacks. The loop has to turn once more to free the handles. */
 void http_free(struct http *h);
 
-/* Never calls back from inside. NULL: libcurl refuses the request (the URL). */
+/* Never calls back from inside. NULL: there is no memory for it. */
 struct http_call *http_start(struct http *h, const struct http_request *request,
                              const struct http_callbacks *callbacks, void *arg);
 const struct http_head *http_call_head(const struct http_call *call);

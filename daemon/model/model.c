@@ -357,7 +357,7 @@ static void transfer_start(struct model_transfer *t)
     list_remove(&t->node);
     t->call = transfer_post(t);
     if (!t->call) {
-        fault_set(&t->fault, MODEL_FAULT_REQUEST, "base_url %.*s cannot be used", STR_ARG(t->spec.base_url));
+        fault_set(&t->fault, MODEL_FAULT_NETWORK, "there is no memory for a request to %.*s", STR_ARG(t->spec.base_url));
         transfer_refuse(t);
         return;
     }

@@ -1,4 +1,5 @@
 /* The model client over a real connection: how each answer, and each failure to answer, ends. */
+#include "daemon/model/curl_api.h"
 #include "daemon/model/model.h"
 #include "http_peer.h"
 
@@ -409,6 +410,70 @@ static void test_what_cannot_be_sent(void **state)
     bench_close(&b);
 }
 
+/* libcurl without memory: nothing leaves that lacks a header, the key say, and what could not be sent now is sent later. */
+static struct {
+    struct curl_slist *(*append)(struct curl_slist *, const char *);
+    CURL *(*init)(void);
+    CURLU *(*url)(void);
+    int calls, fails_at;
+} memory;
+
+static bool memory_fails(void)
+{
+    return ++memory.calls == memory.fails_at;
+}
+
+static struct curl_slist *append_or_fail(struct curl_slist *list, const char *text)
+{
+    return memory_fails() ? NULL : memory.append(list, text);
+}
+
+static CURL *init_or_fail(void)
+{
+    return memory_fails() ? NULL : memory.init();
+}
+
+static CURLU *url_or_fail(void)
+{
+    return memory_fails() ? NULL : memory.url();
+}
+
+static void test_no_memory_for_a_request(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    struct peer_answer answers[] = {{STR(GOOD), PEER_KEEP}};
+    b.peer.answers = answers;
+    b.peer.answers_n = 1;
+    assert_int_equal(curl_api_load(), 0);
+    memory.append = curl_api.slist_append;
+    memory.init = curl_api.easy_init;
+    memory.url = curl_api.url;
+    curl_api.slist_append = append_or_fail;
+    curl_api.easy_init = init_or_fail;
+    curl_api.url = url_or_fail;
+    bool done = false;
+    for (memory.fails_at = 1; !done; memory.fails_at++) {
+        struct ending e = {.bench = &b};
+        memory.calls = 0;
+        start(&e, "openai-chat", b.peer.url);
+        wait_for(&b, &e.ended, 1);
+        done = e.done;
+        buf_free(&e.text);
+        if (done)
+            break;
+        assert_int_equal(e.fault, MODEL_FAULT_NETWORK);
+        assert_non_null(strstr(e.message, "memory"));
+        assert_int_equal(b.peer.requests, 0);
+    }
+    assert_in_range(memory.fails_at, 6, 20); /* the handle, the URL, four headers */
+    curl_api.slist_append = memory.append;
+    curl_api.easy_init = memory.init;
+    curl_api.url = memory.url;
+    bench_close(&b);
+}
+
 static void test_cancel_closes_the_connection(void **state)
 {
     (void)state;
@@ -495,6 +560,7 @@ int main(void)
         cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_what_cannot_be_sent),
+        cmocka_unit_test(test_no_memory_for_a_request),
         cmocka_unit_test(test_cancel_closes_the_connection),
         cmocka_unit_test(test_the_line),
         cmocka_unit_test(test_free_inside_a_callback),

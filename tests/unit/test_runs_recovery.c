@@ -390,7 +390,7 @@ static void test_patch_settled_again(void **state)
 {
     struct box *b = *state;
     struct run_exit e;
-    char tool[PATH_MAX], script[3 * PATH_MAX], once[PATH_MAX];
+    char tool[PATH_MAX + 8], script[3 * PATH_MAX], once[PATH_MAX + 8];
     snprintf(tool, sizeof tool, "%s/tool", b->work);
     snprintf(once, sizeof once, "%s/once", b->work);
     snprintf(script, sizeof script, "#!/bin/sh\nPATH=/usr/bin:/bin\n[ -e %s ] || { touch %s; echo half; kill -9 $$; }\nexec %s \"$@\"\n", once, once,
