@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PROMPT_READS 5 /* attempts of a step, the first ones, that wait when the prompt cannot be read */
+#define PROMPT_READS 5 /* attempts of a step, the first ones, that wait when the prompt seems to be damaged */
 #define EFFECTS_TURN_NS 2000000 /* for starts, in one turn of the loop; at least one is made */
 
 void world_run_name(int64_t n, char ret[24])
@@ -106,28 +106,32 @@ static void done_cb(void *arg, const struct model_response *response)
     proto_arena_free(&arena);
 }
 
-/* The body: the stored bytes of the prompt and their end. 0, or a sentence in `error`: 1 if it may pass, -1 if it stays. */
-static int make_body(struct daemon *d, const struct task *t, struct world_task *wt, struct buf *body, struct buf *error)
+/* A disk that fails, or want of memory, is an outage like another; damage may turn out to be one. */
+enum body { BODY_MADE, BODY_LATER, BODY_DOUBTFUL, BODY_NEVER };
+
+/* The stored bytes of the prompt and their end; else a sentence in `error`. */
+static enum body make_body(struct daemon *d, const struct task *t, struct world_task *wt, struct buf *body, struct buf *error)
 {
     if (!wt->has_spec || !wt->provider) {
         buf_puts(error, "the task's stored specification cannot be read");
-        return -1;
+        return BODY_NEVER;
     }
-    if (store_context_read(d->store, t->id, t->epoch, body) != 0) {
-        buf_puts(error, "the task's stored prompt cannot be read");
-        return 1;
+    int status = store_context_read(d->store, t->id, t->epoch, body);
+    if (status) {
+        buf_puts(error, "the task's stored prompt cannot be read; agentctl doctor says more");
+        return status == STORE_E_IO ? BODY_LATER : BODY_DOUBTFUL;
     }
     if ((int64_t)body->n != t->context_bytes) {
         buf_printf(error, "the task's stored prompt has %zu bytes where %" PRId64 " were written", body->n, t->context_bytes);
-        return -1;
+        return BODY_NEVER;
     }
     if (t->context_bytes > d->config->limits.context_bytes_max) {
         buf_printf(error, "the prompt has %" PRId64 " bytes, limits.context_bytes_max allows no more than %" PRId64,
                    t->context_bytes, d->config->limits.context_bytes_max);
-        return -1;
+        return BODY_NEVER;
     }
     wt->provider->put_tail(body, &wt->spec.model);
-    return 0;
+    return BODY_MADE;
 }
 
 static int find_key(struct daemon *d, const struct world_task *wt, struct buf *key, struct buf *error)
@@ -161,9 +165,9 @@ static void start_model(struct daemon *d, const struct task *t, int64_t step, in
     CLEANUP(buf_free) struct buf body = {0};
     CLEANUP(buf_free) struct buf error = {0};
     CLEANUP(forget_key) struct buf key = {0};
-    int made = make_body(d, t, wt, &body, &error);
-    if (made != 0) {
-        bool again = made > 0 && attempt < PROMPT_READS; /* a disk that fails once is no reason to give up a task */
+    enum body made = make_body(d, t, wt, &body, &error);
+    if (made != BODY_MADE) {
+        bool again = made == BODY_LATER || (made == BODY_DOUBTFUL && attempt < PROMPT_READS);
         feed_failed(wt, again ? MODEL_FAULT_NETWORK : MODEL_FAULT_REQUEST, 0, buf_cstr(&error));
         return;
     }

@@ -1,6 +1,7 @@
 /* What is in blocks, read back: events of a task both ways, elements of a prompt. */
 #include "daemon/store/archive_block.h"
 #include "daemon/store/page.h"
+#include "daemon/store/zstd_api.h"
 
 #include "daemon/base/log.h"
 
@@ -16,6 +17,10 @@ int archive_contents(struct store *s, sqlite3_stmt *q, struct buf *ret)
     CLEANUP(buf_free) struct buf error = {0};
     struct str body = db_column(q, 0);
     int64_t bytes = sqlite3_column_int64(q, 2);
+    if (body.p && sqlite3_column_int64(q, 3) == ARCHIVE_ZSTD && !zstd_api()) {
+        store_fail_read(s, "a block of an archived task cannot be read: libzstd cannot be loaded; install it (on Debian: apt install libzstd1)");
+        return STORE_E_IO;
+    }
     if (body.p)
         return archive_block_unpack(sqlite3_column_int64(q, 3), body, bytes, ret, &error) < 0 ? block_damaged(s, buf_cstr(&error))
                                                                                               : 0;

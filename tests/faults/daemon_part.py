@@ -25,7 +25,7 @@ IDLE_MAX = 200
 ENDS = {71: re.compile(r"out of memory"), 74: re.compile(r" ERROR "),
         127: re.compile(r"cannot allocate memory for thread-local data: ABORT")}  # the loader's own
 # What a client may be told by a daemon that has no memory for its request.
-TOLD = ("internal_error", "backup_failed", "stopping")
+TOLD = ("internal_error", "state_unreadable", "backup_failed", "stopping")
 
 
 class Patient(loads.Patient):
@@ -38,7 +38,7 @@ class Patient(loads.Patient):
                 answer, times = super().insist(method, **params)
                 return answer, times + asked
             except RpcError as e:
-                if e.name != "internal_error" or time.monotonic() > self.load.give_up_at:
+                if e.name not in ("internal_error", "state_unreadable") or time.monotonic() > self.load.give_up_at:
                     raise
                 asked += 1
                 self.load.told[e.name] += 1
