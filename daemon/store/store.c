@@ -176,10 +176,24 @@ static int store_open_writer(struct db *db, const char *path, bool wal, struct b
     return status;
 }
 
+static int store_open_reader(struct db *db, const char *path, struct buf *error)
+{
+    int status = db_open(db, path, 0, error);
+    return status ? status : db_make_reader(db, error);
+}
+
+static int store_open_both(struct store *s, const char *path, struct buf *error)
+{
+    int status = store_open_writer(&s->journal.db, path, store_is_wal(s->folder), error);
+    return status ? status : store_open_reader(&s->reader, path, error);
+}
+
 /* SQLite calls a file damaged when a read of it fails with EIO (SQLITE_IOERR_CORRUPTFS), and a user who is told so moves it away. So it is
  * read once by ourselves, and looked at again: damage stays. */
 static int store_look_again(struct store *s, const char *path, struct buf *error)
 {
+    db_close(&s->reader);
+    db_close(&s->journal.db);
     int rc = files_readable(s->folder, "agentd.db");
     if (!rc)
         rc = files_readable(s->folder, "agentd.db-wal");
@@ -188,14 +202,7 @@ static int store_look_again(struct store *s, const char *path, struct buf *error
         buf_printf(error, "agentd.db cannot be read: %s", strerror(-rc));
         return STORE_E_IO;
     }
-    db_close(&s->journal.db);
-    return store_open_writer(&s->journal.db, path, store_is_wal(s->folder), error);
-}
-
-static int store_open_reader(struct db *db, const char *path, struct buf *error)
-{
-    int status = db_open(db, path, 0, error);
-    return status ? status : db_make_reader(db, error);
+    return store_open_both(s, path, error);
 }
 
 static int store_sync_folder(struct store *s, struct buf *error)
@@ -228,11 +235,9 @@ static int store_open_all(struct store *s, const char *dir, struct buf *error)
         status = store_make_file(s->folder, error);
     bool made = !status;
     if (made)
-        status = store_open_writer(&s->journal.db, buf_cstr(&path), store_is_wal(s->folder), error);
+        status = store_open_both(s, buf_cstr(&path), error);
     if (made && status == STORE_E_FOREIGN)
         status = store_look_again(s, buf_cstr(&path), error);
-    if (!status)
-        status = store_open_reader(&s->reader, buf_cstr(&path), error);
     return status ? status : store_sync_folder(s, error);
 }
 
