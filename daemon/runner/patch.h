@@ -86,7 +86,8 @@ enum patch_recovered patch_recover(const char *manifest, struct buf *report);
 void patch_put_line(const struct patch_file *f, struct buf *b);
 
 /* Shared by commit and recovery: the manifest is a sequence of fields (pack.h): groups "change" {path, temp, backup, line, pre, post},
- * then "made" for each folder, then "ready" when every temporary is on disk, then "done". */
+ * then "made" for each folder, then "ready" when every temporary is on disk, then "done"; or "undone" by who took it back
+ * later. */
 void patch_hash(struct str content, char ret[PATCH_HASH_SIZE]);
 int patch_hash_file(const char *path, char ret[PATCH_HASH_SIZE]);
 int patch_sync_parent(const char *path);

@@ -25,7 +25,8 @@ struct recovery {
     size_t n;
     char **made;
     size_t made_n;
-    bool ready, done;
+    bool ready, done, undone;
+    bool unconfirmed; /* a folder could not be synced */
 };
 
 static char *text_of(const struct pack_field *f)
@@ -69,6 +70,8 @@ static void read_manifest(struct recovery *r, struct str bytes)
             r->ready = true;
         else if (pack_is(&f, "done"))
             r->done = true;
+        else if (pack_is(&f, "undone"))
+            r->undone = true;
     }
 }
 
@@ -101,8 +104,7 @@ static int finish_one(const struct change *c)
 {
     if (c->seen != SEEN_BEFORE)
         return 0;
-    int result = c->temp ? rename(c->temp, c->path) : unlink(c->path);
-    return result < 0 ? -1 : patch_sync_parent(c->path);
+    return c->temp ? rename(c->temp, c->path) : unlink(c->path);
 }
 
 static int undo_one(const struct change *c)
@@ -111,8 +113,7 @@ static int undo_one(const struct change *c)
         return 0;
     if (c->seen == SEEN_OTHER)
         return -1;
-    int result = c->backup ? rename(c->backup, c->path) : unlink(c->path);
-    return result < 0 ? -1 : patch_sync_parent(c->path);
+    return c->backup ? rename(c->backup, c->path) : unlink(c->path);
 }
 
 /* Only what can be one: of a manifest that was not synced, parts may be missing in the middle, and then a name is cut off. */
@@ -131,7 +132,20 @@ static void drop_temporaries(const struct recovery *r)
     }
 }
 
-static bool each(const struct recovery *r, int (*fn)(const struct change *), struct buf *report)
+/* Of one folder after the other: files of a patch mostly stand together. */
+static void sync_folders(struct recovery *r)
+{
+    const char *before = "";
+    for (size_t i = 0; i < r->n; i++) {
+        const char *path = r->changes[i].path, *slash = path ? strrchr(path, '/') : NULL;
+        if (!slash || (strncmp(before, path, (size_t)(slash - path) + 1) == 0 && !strchr(before + (slash - path) + 1, '/')))
+            continue;
+        before = path;
+        r->unconfirmed = patch_sync_parent(path) < 0 || r->unconfirmed;
+    }
+}
+
+static bool each(struct recovery *r, int (*fn)(const struct change *), struct buf *report)
 {
     bool all = true;
     for (size_t i = 0; i < r->n; i++)
@@ -140,18 +154,19 @@ static bool each(const struct recovery *r, int (*fn)(const struct change *), str
                        r->changes[i].seen == SEEN_OTHER ? "changed by somebody else, left alone" : strerror(errno));
             all = false;
         }
+    sync_folders(r);
     return all;
 }
 
 static enum patch_recovered decide(struct recovery *r, struct buf *report)
 {
+    if (r->done || r->undone) /* what happened to the files since is no business of the patch */
+        return r->done ? PATCH_FINISHED : PATCH_UNDONE;
     bool finish = r->ready;
     for (size_t i = 0; i < r->n; i++) {
         r->changes[i].seen = look(&r->changes[i]);
         finish = finish && can_finish(&r->changes[i]);
     }
-    if (r->done)
-        return PATCH_FINISHED; /* what happened to the files since is no business of the patch */
     if (finish)
         return each(r, finish_one, report) ? PATCH_FINISHED : PATCH_CONFLICT;
     if (!r->ready)
@@ -164,6 +179,23 @@ static void put_finished(const struct recovery *r, struct buf *report)
 {
     for (size_t i = 0; i < r->n; i++)
         buf_str(report, r->changes[i].line);
+    if (r->unconfirmed)
+        buf_puts(report, "; it is applied, but the disk did not confirm it: should the power go now, look whether it is still there\n");
+}
+
+/* Who looks again finds what somebody did to the files meanwhile, and must not take it for a half of the patch. */
+static void mark(const struct recovery *r, const char *manifest, enum patch_recovered result)
+{
+    CLEANUP(buf_free) struct buf b = {0};
+    if (result == PATCH_CONFLICT || r->unconfirmed || r->done || r->undone)
+        return;
+    pack_i64(&b, result == PATCH_FINISHED ? "done" : "undone", 1);
+    int fd = open(manifest, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (record_write_all(fd, buf_view(&b)) == 0)
+        fdatasync(fd);
+    close(fd);
 }
 
 enum patch_recovered patch_recover(const char *manifest, struct buf *report)
@@ -176,6 +208,7 @@ enum patch_recovered patch_recover(const char *manifest, struct buf *report)
     } else {
         read_manifest(&r, buf_view(&bytes));
         result = decide(&r, report);
+        mark(&r, manifest, result);
         if (result != PATCH_CONFLICT)
             drop_temporaries(&r);
         for (size_t i = r.made_n; result == PATCH_UNDONE && i-- > 0;)

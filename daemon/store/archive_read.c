@@ -18,7 +18,7 @@ int archive_contents(struct store *s, sqlite3_stmt *q, struct buf *ret)
     struct str body = db_column(q, 0);
     int64_t bytes = sqlite3_column_int64(q, 2);
     if (body.p && sqlite3_column_int64(q, 3) == ARCHIVE_ZSTD && !zstd_api()) {
-        store_fail_read(s, "a block of an archived task cannot be read: libzstd cannot be loaded; install it (on Debian: apt install libzstd1)");
+        store_fail_read(s, "a block of an archived task cannot be read: libzstd cannot be loaded; install it (on Debian: libzstd1)");
         return STORE_E_IO;
     }
     if (body.p)

@@ -220,7 +220,7 @@ static void tell_ended(struct link *l)
         link_check_in(l, LOOK_AGAIN_MS);
         return;
     }
-    if (found < 0)
+    if (found < 0 && !runs_recover_patch(l->runs, l->task, l->run, dirfd, false, &ended))
         ended = (struct run_exit){.outcome = RUN_OUTCOME_IN_DOUBT,
                                   .output_bytes = l->total,
                                   .detail = STR("it ended, but the record of how could not be written or read")};

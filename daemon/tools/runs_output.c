@@ -173,6 +173,8 @@ static int64_t total_of(struct runs *r, const struct link *l, int dirfd, int64_t
     struct run_exit ended = {0};
     int64_t total = l ? l->total : 0;
     *ret_ended = runs_read_exit(r, dirfd, &ended) == 0;
+    if (faccessat(dirfd, RUN_FILE_PATCH, F_OK, 0) == 0)
+        return size; /* a patch that was settled later has another output than was counted */
     if (ended.output_bytes > total)
         total = ended.output_bytes;
     return total > size ? total : size;

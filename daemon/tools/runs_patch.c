@@ -10,12 +10,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define TRIES 3 /* somebody may kill it, too */
 #define ENV_MAX 16
+#define HALF                                                                                                                            \
+    "some files may be as it wants them and others not; their old contents stand beside them as .NAME.agentd-*.old"
 
 static void put_marker(const char *task, const char *run, struct buf *b)
 {
@@ -55,38 +58,43 @@ static int run_tool(const struct runs *r, char *manifest, char *marker, int out)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* The output as far as it is the run's own: what an attempt that was cut short has added goes. */
-static int open_output(int dirfd, int64_t own_bytes)
+/* What the patch has changed is all that there is to say of it: an error that was told before holds no more. */
+static void put_output(int dirfd, int report, struct run_exit *ret)
 {
-    struct stat st;
-    int fd = dirfd < 0 ? -1 : openat(dirfd, RUN_FILE_OUT, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_size <= own_bytes || ftruncate(fd, (off_t)own_bytes) == 0))
-        return fd;
-    if (fd >= 0)
-        close(fd);
-    return -1;
+    char piece[16384];
+    off_t at = 0;
+    int fd = dirfd < 0 ? -1 : openat(dirfd, RUN_FILE_OUT, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    for (ssize_t n; fd >= 0 && (n = pread(report, piece, sizeof piece, at)) > 0; at += n)
+        if (record_write_all(fd, str_n(piece, (size_t)n)) < 0)
+            break; /* a full disk: that it is applied is in its record */
+    if (fd < 0)
+        return;
+    close(fd);
+    ret->output_bytes = at;
 }
 
-/* PATCH_FINISHED, PATCH_UNDONE (patch.h), or another number: it could not say. The daemon that began it may have been killed, and its
- * agentd-tool be still at work, or stopped: two would each see the other's half. */
-static int recover(struct runs *r, const char *task, const char *run, int dirfd, struct run_exit *ret)
+enum settled { SETTLED_FINISHED, SETTLED_UNDONE, SETTLED_NOT, SETTLED_UNSEEN };
+
+/* The daemon that began it may have been killed, and its agentd-tool be still at work, or stopped: two would each see the other's half. */
+static enum settled settle(struct runs *r, const char *task, const char *run, int dirfd, struct run_exit *ret)
 {
     CLEANUP(buf_free) struct buf manifest = {0}, marker = {0};
     buf_printf(&manifest, "%s/%s/%s/%s", r->dir, task, run, RUN_FILE_PATCH);
     put_marker(task, run, &marker);
-    int64_t own_bytes = ret->output_bytes;
     int code = -1;
-    for (int i = 0; i < TRIES && code < 0; i++) {
-        struct stat st;
+    for (int i = 0; i < TRIES && (code < 0 || code == MEM_EXIT_STATUS); i++) {
         runs_kill_left(task, run);
-        int out = open_output(dirfd, own_bytes);
-        code = run_tool(r, manifest.p, marker.p, out);
-        if (out >= 0 && fstat(out, &st) == 0 && st.st_size > own_bytes)
-            ret->output_bytes = st.st_size;
-        if (out >= 0)
-            close(out);
+        int report = memfd_create("report", MFD_CLOEXEC);
+        code = run_tool(r, manifest.p, marker.p, report);
+        if (code == PATCH_FINISHED)
+            put_output(dirfd, report, ret);
+        if (report >= 0)
+            close(report);
     }
-    return code;
+    return code == PATCH_FINISHED   ? SETTLED_FINISHED
+           : code == PATCH_UNDONE   ? SETTLED_UNDONE
+           : code == PATCH_CONFLICT ? SETTLED_NOT
+                                    : SETTLED_UNSEEN;
 }
 
 static void set_detail(struct runs *r, const char *text, struct run_exit *ret)
@@ -139,17 +147,19 @@ bool runs_recover_patch(struct runs *r, const char *task, const char *run, int d
         set_code(PATCH_UNDONE, ret);
         return true;
     }
-    switch (recover(r, task, run, dirfd, ret)) {
-    case PATCH_FINISHED:
+    switch (settle(r, task, run, dirfd, ret)) {
+    case SETTLED_FINISHED:
         set_finished(r, ret);
         return true;
-    case PATCH_UNDONE:
+    case SETTLED_UNDONE:
         set_undone(r, ret);
         set_code(PATCH_UNDONE, ret);
         return true;
-    default:
-        return false;
+    case SETTLED_NOT:
+    case SETTLED_UNSEEN:
+        break;
     }
+    return false;
 }
 
 void runs_settle_patch(struct runs *r, const char *task, const char *run, int dirfd, struct run_exit *ret)
@@ -158,17 +168,18 @@ void runs_settle_patch(struct runs *r, const char *task, const char *run, int di
      * no manifest. */
     if ((ret->has_exit_code && ret->exit_code == 0) || faccessat(dirfd, RUN_FILE_PATCH, F_OK, 0) < 0)
         return;
-    switch (recover(r, task, run, dirfd, ret)) {
-    case PATCH_FINISHED:
+    switch (settle(r, task, run, dirfd, ret)) {
+    case SETTLED_FINISHED:
         set_finished(r, ret);
         return;
-    case PATCH_UNDONE:
+    case SETTLED_UNDONE:
         set_undone(r, ret); /* how it ended stays as it was */
         return;
-    default:
-        set_detail(r,
-                   "the patch could be neither finished nor taken back: some files may be as it wants them and others not; their old "
-                   "contents stand beside them as .NAME.agentd-*.old",
-                   ret);
+    case SETTLED_NOT:
+        set_detail(r, "the patch could be neither finished nor taken back: " HALF, ret);
+        return;
+    case SETTLED_UNSEEN:
+        set_detail(r, "the patch was cut short, and agentd-tool, which finishes it or takes it back, could not be run: " HALF, ret);
+        return;
     }
 }

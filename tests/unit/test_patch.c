@@ -467,6 +467,30 @@ static void test_recover(void **state)
     is_undone(); /* harmless to repeat */
 }
 
+/* Whatever became of the files since is their owner's. */
+static void test_recover_after_others(void **state)
+{
+    (void)state;
+    cut_short(2, true);
+    assert_int_equal(recover(), PATCH_FINISHED);
+    put("a", "edited since");
+    buf_clear(&report);
+    assert_int_equal(recover(), PATCH_FINISHED);
+    has("a", "edited since");
+    has("c", "new c");
+    unlink("c");
+    cut_short(2, true);
+    put(".c.agentd-0123456789abcdef.new", "torn");
+    assert_int_equal(recover(), PATCH_UNDONE);
+    put("b", "edited since");
+    put("c", "new c"); /* somebody's own idea, word for word */
+    buf_clear(&report);
+    assert_int_equal(recover(), PATCH_UNDONE);
+    has("b", "edited since");
+    has("c", "new c");
+    unlink("c");
+}
+
 static void test_recover_conflict(void **state)
 {
     (void)state;
@@ -554,7 +578,7 @@ int main(void)
         CASE(test_add),       CASE(test_delete),    CASE(test_move),     CASE(test_mode_and_links),
         CASE(test_hunks),     CASE(test_anchors),   CASE(test_end_of_file), CASE(test_fuzz),
         CASE(test_line_ends), CASE(test_not_utf8),  CASE(test_all_or_nothing), CASE(test_reasons),
-        CASE(test_habits),    CASE(test_unwritable), CASE(test_recover), CASE(test_recover_conflict), CASE(test_recover_torn),
+        CASE(test_habits),    CASE(test_unwritable), CASE(test_recover), CASE(test_recover_after_others), CASE(test_recover_conflict), CASE(test_recover_torn),
         CASE(test_manifest_without_room_for_its_end),
         CASE(test_manifest_done),
     };
