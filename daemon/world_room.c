@@ -32,8 +32,8 @@ void world_room_free(struct daemon *d)
 void world_room_later(struct daemon *d, const char *task, const struct effect *effect)
 {
     struct world_state *w = d->world;
-    if (!store_disk_low(d->store)) /* said once, not each time that it is tried again */
-        log_warn("the disk is full: a process of task %s waits for room to start", task);
+    bool told = store_disk_low(d->store); /* once, not each time that it is tried again */
+    log_write(told ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "the disk is full: a process of task %s waits for room to start", task);
     w->roomless = mem_realloc(w->roomless, (w->roomless_n + 1) * sizeof *w->roomless);
     struct world_effect *e = &w->roomless[w->roomless_n++];
     e->effect = *effect;

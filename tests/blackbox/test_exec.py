@@ -324,7 +324,7 @@ class Room(Case):
         self.failing = d.dir / "failing"
         self.failing.write_text("runner.full")
         d.env["AGENTD_FAILING"] = str(self.failing)
-        d.start()
+        d.start("--log-level", "debug")
         c = d.client()
         task = c.create(d.workspace)
         poll(lambda: d.log_text().count("waits for room to start") > 9, what="a process that waits for room, and asks again and again")

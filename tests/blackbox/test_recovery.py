@@ -409,7 +409,7 @@ if os.fork() == 0:
         self.assertTrue(c.journal(tasks[0]))
         with self.assertRaises(RpcError) as refused:
             c.call("task/cancel", task=tasks[0])
-        self.assertEqual(-32603, refused.exception.code)
+        self.assertEqual(-32022, refused.exception.code)
 
     def test_a_database_of_somebody_else(self):
         for content in (b"this is no database, and precious" * 100, None):
