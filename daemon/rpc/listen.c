@@ -15,7 +15,6 @@
 
 #define BACKLOG 128
 #define DEAD_POLL_MS 5
-#define DEAD_WAIT_MS 5000
 
 static void close_fd(int *fd)
 {
@@ -89,20 +88,20 @@ static bool owner_is_dead(int connection)
 }
 
 /* 0: somebody listens; else an errno. ECONNREFUSED is the one answer that says that nobody does. */
-static int find_listener(const struct sockaddr_un *address)
+static int find_listener(const struct sockaddr_un *address, int wait_ms)
 {
     for (int waited_ms = 0;; waited_ms += DEAD_POLL_MS) {
         CLEANUP(close_fd) int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         int found = probe < 0 || connect(probe, (const struct sockaddr *)address, sizeof *address) < 0 ? errno : 0;
         bool worth_waiting = found == EAGAIN || (found == 0 && owner_is_dead(probe)); /* EAGAIN: its queue is full, nobody accepts */
-        if (!worth_waiting || waited_ms >= DEAD_WAIT_MS)
+        if (!worth_waiting || waited_ms >= wait_ms)
             return found;
         nanosleep(&(struct timespec){.tv_nsec = DEAD_POLL_MS * 1000000}, NULL);
     }
 }
 
 static int replace_stale(const char *path, int dir, const char *base, const struct sockaddr_un *address,
-                         struct buf *error)
+                         int wait_ms, struct buf *error)
 {
     struct stat st;
     if (fstatat(dir, base, &st, AT_SYMLINK_NOFOLLOW) < 0) {
@@ -117,7 +116,7 @@ static int replace_stale(const char *path, int dir, const char *base, const stru
                    path);
         return -1;
     }
-    int found = find_listener(address);
+    int found = find_listener(address, wait_ms);
     if (found == 0) {
         buf_printf(error, "another program listens on %s; is a daemon running?", path);
         return -1;
@@ -142,13 +141,13 @@ static int bind_private(int fd, const struct sockaddr_un *address)
     return rc < 0 ? rc : listen(fd, BACKLOG);
 }
 
-static int bind_in(const char *path, int dir, const char *base, int *ret_fd, struct listen_file *ret_file,
+static int bind_in(const char *path, int dir, const char *base, int wait_ms, int *ret_fd, struct listen_file *ret_file,
                    struct buf *error)
 {
     struct sockaddr_un address;
     int rc = address_of(path, dir, base, &address, error);
     if (rc == 0)
-        rc = replace_stale(path, dir, base, &address, error);
+        rc = replace_stale(path, dir, base, &address, wait_ms, error);
     if (rc < 0)
         return rc;
     CLEANUP(close_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -164,7 +163,7 @@ static int bind_in(const char *path, int dir, const char *base, int *ret_fd, str
     return 0;
 }
 
-int listen_open(const char *path, int *ret_fd, struct listen_file *ret_file, struct buf *error)
+int listen_open(const char *path, int wait_ms, int *ret_fd, struct listen_file *ret_file, struct buf *error)
 {
     const char *slash = strrchr(path, '/');
     if (path[0] != '/' || slash[1] == 0) {
@@ -187,7 +186,7 @@ int listen_open(const char *path, int *ret_fd, struct listen_file *ret_file, str
         buf_printf(error, "another program is busy in %s: %s", folder.p, strerror(errno));
         return -1;
     }
-    return bind_in(path, dir, slash + 1, ret_fd, ret_file, error);
+    return bind_in(path, dir, slash + 1, wait_ms, ret_fd, ret_file, error);
 }
 
 int listen_inherited(int fd, struct buf *error)

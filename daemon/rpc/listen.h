@@ -15,10 +15,10 @@ struct listen_file {
 };
 
 /* Binds and listens. Makes missing folders (0700); refuses one that is another user's or that others can
- * write. A socket on which nobody listens is replaced; whatever else stands there is left alone. 0 and a
- * descriptor (non-blocking, close-on-exec), or a sentence and -1, or the negative errno where the disk may be
- * the reason. */
-int listen_open(const char *path, int *ret_fd, struct listen_file *ret_file, struct buf *error);
+ * write. A socket on which nobody listens is replaced; whatever else stands there is left alone; an owner
+ * that is dead or does not accept is given `wait_ms` to go, in which the caller sleeps. 0 and a descriptor
+ * (non-blocking, close-on-exec), or a sentence and -1, or the negative errno where the disk may be the reason. */
+int listen_open(const char *path, int wait_ms, int *ret_fd, struct listen_file *ret_file, struct buf *error);
 /* Whether an inherited descriptor is a listening Unix stream socket; makes it non-blocking and close-on-exec.
  * 0, or -1 and a sentence. */
 int listen_inherited(int fd, struct buf *error);

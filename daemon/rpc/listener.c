@@ -5,7 +5,9 @@
 #include "daemon/base/log.h"
 #include "daemon/base/mem.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define BACKLOG 128
@@ -67,37 +69,53 @@ static int watch_folder(struct rpc *r)
     return uv_fs_event_start(&r->listener.watch, on_event, buf_cstr(&folder), 0);
 }
 
-static void make_again(struct rpc *r)
+static void make_again(struct rpc *r, bool due)
 {
     CLEANUP(buf_free) struct buf error = {0};
     struct listener *l = &r->listener;
-    int fd, rc = listen_open(r->path, &fd, &l->file, &error);
-    if (rc == 0)
-        rc = serve(r, fd, &error);
+    int fd, rc = listen_open(r->path, 0, &fd, &l->file, &error);
+    if (rc == 0 && (rc = serve(r, fd, &error)) < 0) { /* a file with nobody behind it would pass for a healthy one */
+        listen_unlink(r->path, &l->file);
+        l->file = (struct listen_file){0};
+    }
     if (rc == 0)
         log_info("the socket %s was removed by somebody and is made again", r->path);
     else if (!l->again_ms)
         log_warn("the socket %s was removed by somebody and cannot be made again yet: %s", r->path, buf_cstr(&error));
-    l->again_ms = rc == 0 ? 0 : l->again_ms ? l->again_ms * 2 : AGAIN_MS_MIN;
+    (void)watch_folder(r); /* it may be another folder by now */
+    bool stands = listen_stands(r->path, &l->file);
+    l->again_ms = stands ? 0 : !l->again_ms ? AGAIN_MS_MIN : due ? l->again_ms * 2 : l->again_ms;
     l->again_ms = l->again_ms < AGAIN_MS_MAX ? l->again_ms : AGAIN_MS_MAX;
 }
 
-static void look(struct rpc *r);
+static bool is_missing(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) < 0 && errno == ENOENT;
+}
+
+static void look(struct rpc *r, bool due);
 
 static void on_time(uv_timer_t *timer)
 {
-    look(timer->data);
+    look(timer->data, true);
 }
 
-/* While all is well nothing wakes: a folder that goes away is an event, too. */
-static void look(struct rpc *r)
+/* While all is well nothing wakes: a folder that goes away is an event, too. While it is not, an event is a reason to try before the
+ * pause is over (`due`) only if the place is free, and not by our own removal of a file that we could not serve. */
+static void look(struct rpc *r, bool due)
 {
     struct listener *l = &r->listener;
-    bool stands = listen_stands(r->path, &l->file);
-    if (!stands)
-        make_again(r);
-    bool watched = stands || l->again_ms ? uv_is_active((uv_handle_t *)&l->watch) : watch_folder(r) == 0;
-    if (l->again_ms || !watched)
+    uv_handle_t *watch = (uv_handle_t *)&l->watch;
+    if (!uv_is_active(watch)) /* first: what changes after the look is an event */
+        (void)watch_folder(r);
+    if (listen_stands(r->path, &l->file))
+        l->again_ms = 0;
+    else if (due || !l->again_ms || (l->file.made && is_missing(r->path)))
+        make_again(r, due);
+    else
+        return; /* the timer runs */
+    if (l->again_ms || !uv_is_active(watch))
         uv_timer_start(&l->again, on_time, l->again_ms ? (uint64_t)l->again_ms : AGAIN_MS_MAX, 0);
     else
         uv_timer_stop(&l->again);
@@ -108,7 +126,7 @@ static void on_event(uv_fs_event_t *watch, const char *name, int events, int sta
     (void)name;
     (void)events;
     (void)status;
-    look(watch->data);
+    look(watch->data, false);
 }
 
 /* ---- life ---- */
@@ -123,8 +141,8 @@ int listener_open(struct rpc *r, int fd, const struct listen_file *file, struct 
     l->file = *file;
     if (serve(r, fd, error) < 0)
         return -1;
-    if (l->file.made && watch_folder(r) < 0)
-        uv_timer_start(&l->again, on_time, AGAIN_MS_MAX, 0);
+    if (l->file.made)
+        look(r, false);
     return 0;
 }
 

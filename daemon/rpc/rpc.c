@@ -9,6 +9,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#define OWNER_WAIT_MS 5000 /* at the start: who listens at our path may be just ending */
+
 static void live_news(struct rpc *r, struct live_task *t)
 {
     struct conn *c;
@@ -78,7 +80,7 @@ static struct rpc *server_new(struct daemon *d, const char *path)
 int rpc_new(struct daemon *d, const char *path, int fd, struct rpc **ret, struct buf *error)
 {
     struct listen_file file = {0};
-    int rc = fd >= 0 ? listen_inherited(fd, error) : listen_open(path, &fd, &file, error);
+    int rc = fd >= 0 ? listen_inherited(fd, error) : listen_open(path, OWNER_WAIT_MS, &fd, &file, error);
     if (rc < 0)
         return rc;
     signal(SIGPIPE, SIG_IGN); /* a client that goes away is an error of its write */

@@ -440,45 +440,6 @@ static void test_foreign_file_is_left_alone(void **state)
     expect_refusal("chmod 700");
 }
 
-static void wait_for_socket(void)
-{
-    struct stat st;
-    while (stat(w.path, &st) < 0 || !S_ISSOCK(st.st_mode))
-        turn(-1, 0);
-}
-
-/* Somebody who cleans up takes it from a daemon that lives: clients of before stay, and others find it again. */
-static void test_removed_socket_is_made_again(void **state)
-{
-    (void)state;
-    start();
-    struct client before = client_ready();
-    unlink(w.path);
-    wait_for_socket();
-    struct client c = client_ready();
-    client_close(&c);
-    unlink(w.path);
-    assert_int_equal(rmdir(w.dir), 0);
-    wait_for_socket();
-    c = client_ready();
-    client_close(&c);
-
-    unlink(w.path); /* what stands there by then is left alone, and gives way to nobody but its owner */
-    FILE *f = fopen(w.path, "w");
-    fclose(f);
-    run_dry();
-    struct stat st;
-    assert_int_equal(stat(w.path, &st), 0);
-    assert_true(S_ISREG(st.st_mode));
-    unlink(w.path);
-    wait_for_socket();
-    c = client_ready();
-    client_close(&c);
-    say(&before, "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"daemon/status\"}");
-    expect(&before, "7", "result");
-    client_close(&before);
-}
-
 /* The file is removed at the end only if it is still ours. */
 static void test_another_ones_socket_survives(void **state)
 {
@@ -540,7 +501,6 @@ int main(void)
         TEST(test_socket_modes),
         TEST(test_stale_socket_is_replaced),
         TEST(test_foreign_file_is_left_alone),
-        TEST(test_removed_socket_is_made_again),
         TEST(test_another_ones_socket_survives),
         TEST(test_long_path),
     };
