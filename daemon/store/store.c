@@ -92,7 +92,6 @@ static void store_report_cb(uv_async_t *async)
 
 /* ---- opening ---- */
 
-/* Made by hand so that only the owner can read it; SQLite gives its other files the same mode. */
 static bool store_holds(int folder, const char *name)
 {
     int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -107,22 +106,36 @@ static bool store_holds(int folder, const char *name)
     return e;
 }
 
-/* A new database would know nothing of what its tasks wrote, and have it removed as left over. */
-static bool store_is_lost(int folder)
+static bool store_has_bytes(int folder, const char *name)
 {
     struct stat st;
-    bool there = fstatat(folder, "agentd.db", &st, 0) == 0 ? st.st_size > 0 : errno != ENOENT;
-    return !there && (store_holds(folder, "blobs") || store_holds(folder, "runs"));
+    return fstatat(folder, name, &st, 0) == 0 ? st.st_size > 0 : errno != ENOENT;
 }
 
-static int store_make_file(int folder, struct buf *error)
+/* A new database would know nothing of what its tasks wrote, and have it removed as left over. Nor would it know of its log, which there is
+ * only beside a file with a first page, synced before (sqlite.org/wal.html): SQLite would throw it away. */
+static bool store_is_lost(int folder, struct buf *error)
 {
-    if (store_is_lost(folder)) {
+    if (store_has_bytes(folder, "agentd.db"))
+        return false;
+    bool log = store_has_bytes(folder, "agentd.db-wal");
+    if (log)
+        buf_puts(error,
+                 "agentd.db is missing or empty, but its log agentd.db-wal holds what was committed last: put the file that belongs to it "
+                 "back in its place; or move the log away and put a backup there; or move the log and the folders `blobs` and `runs` away "
+                 "to start empty; nothing was changed");
+    else if (store_holds(folder, "blobs") || store_holds(folder, "runs"))
         buf_puts(error,
                  "agentd.db is missing or empty, but the folders `blobs` and `runs` beside it hold what its tasks wrote: put it, or a "
                  "backup, back in its place; or move both folders away to start empty; nothing was changed");
+    return error->n > 0;
+}
+
+/* Made by hand so that only the owner can read it; SQLite gives its other files the same mode. */
+static int store_make_file(int folder, struct buf *error)
+{
+    if (store_is_lost(folder, error))
         return STORE_E_FOREIGN;
-    }
     int fd = openat(folder, "agentd.db", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     int rc = fd < 0 && errno != EEXIST ? -errno : 0;
     if (fd >= 0)

@@ -174,11 +174,24 @@ void a_lost_database_is_not_made_anew(void **state)
     assert_true(fd >= 0);
     close(fd);
     check_refused(&b, STORE_E_FOREIGN, "back in its place");
+    assert_int_equal(rmdir(box_path(&b, "runs/task")), 0);
+    char log[300];
+    snprintf(log, sizeof log, "%s", box_path(&b, "agentd.db-wal"));
+    fd = open(log, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, "frames", 6), 6);
+    check_refused(&b, STORE_E_FOREIGN, "agentd.db-wal");
+    assert_int_equal(unlink(old), 0);
+    assert_int_equal(box_open(&b), STORE_E_FOREIGN);
+    assert_int_equal(access(log, F_OK), 0);
+    assert_int_equal(ftruncate(fd, 0), 0); /* nor does an empty log hold anything */
+    close(fd);
+    assert_int_equal(box_open(&b), 0);
+    box_close(&b);
     assert_int_equal(rename(kept, old), 0);
     assert_int_equal(box_open(&b), 0);
     box_close(&b);
     assert_int_equal(unlink(old), 0);
-    assert_int_equal(rmdir(box_path(&b, "runs/task")), 0);
     assert_int_equal(box_open(&b), 0); /* nothing is there that it could harm */
     assert_int_equal(rmdir(box_path(&b, "runs")), 0);
     box_free(&b);
