@@ -91,12 +91,13 @@ static void tell_of_database(struct findings *f, int status, const char *error)
     found(f, "database", status == 0 || status == STORE_E_STOPPED, &detail);
 }
 
-static void put_unread(struct buf *b, const char *unread, int64_t at_ms)
+static void put_unread(struct buf *b, const char *unread, int64_t at_ms, bool passed)
 {
     char at[CLOCK_TEXT_SIZE];
     clock_format(at_ms, at);
-    buf_printf(b, "a read failed at %s: %s. Look after the disk; if it is sound, the database is not: put a backup in its place", at,
-               unread);
+    buf_printf(b, "a read failed at %s: %s. %s", at, unread,
+               passed ? "All could be read since: if it comes again, look after the disk"
+                      : "Look after the disk; if it is sound, the database is not: put a backup in its place");
 }
 
 /* Whether the disk lets daemons work. */
@@ -111,8 +112,9 @@ static void look_at_journal(struct findings *f)
         clock_format(failed->told_ms, at);
     int64_t unread_ms;
     const char *unread = store_unread(f->d->store, &unread_ms);
-    if (!r && unread)
-        put_unread(&detail, unread, unread_ms);
+    bool passed = store_unread_passed(f->d->store);
+    if (!r && unread && (!passed || !told))
+        put_unread(&detail, unread, unread_ms, passed);
     else if (r)
         buf_printf(&detail, "read-only: %s. Shown is the copy in %s. Look after the disk, then run: agentctl daemon restart", r->reason,
                    r->copy);
@@ -121,7 +123,7 @@ static void look_at_journal(struct findings *f)
                    failed->reason);
     else
         buf_puts(&detail, "no read and no write has failed since this agentd started");
-    found(f, "journal", !r && !told && !unread, &detail);
+    found(f, "journal", !r && !told && (!unread || passed), &detail);
 }
 
 static void look_at_config(struct findings *f)

@@ -119,6 +119,7 @@ static void checks_begin(struct store *s)
         return;
     check_reset(&s->check);
     buf_clear(&s->check_error);
+    s->unread_checked_n = s->unread_n;
     atomic_store(&s->check_over, false);
     int rc = uv_thread_create(&s->check_thread, check_main, s);
     s->check_runs = rc == 0;
@@ -153,6 +154,8 @@ static void checks_report(struct store *s)
     if (s->closed || !s->checking_n || !atomic_load(&s->check_over))
         return;
     check_join(s);
+    if (s->check_status == 0)
+        s->unread_passed_n = s->unread_checked_n;
     CLEANUP(buf_free) struct buf error = s->check_error;
     s->check_error = (struct buf){0};
     checks_end(s, s->check_status, buf_cstr(&error));

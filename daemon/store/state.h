@@ -12,6 +12,10 @@ struct store {
     int read_status;  /* of the outermost: what it could not be begun with */
     struct buf unread; /* what the last read that failed said; empty: none has */
     int64_t unread_ms;
+    int64_t unread_n;        /* reads that have failed */
+    int64_t unread_checked_n; /* when the check under way began */
+    int64_t unread_passed_n; /* before the last check that found all whole */
+    bool unread_lasts;       /* what one of them read makes no sense: no check of the database sees that */
     struct blobs blobs;
     struct journal journal;
     uv_async_t async;

@@ -134,6 +134,9 @@ int store_meta(struct store *s, const char *name, struct buf *ret);
 
 /* What the last read that failed said of itself, and when (wall time); NULL if none has. Lives until the next one. */
 const char *store_unread(const struct store *s, int64_t *ret_ms);
+/* Whether a check that began after the last of them found all whole: the disk could not be read for a while. Never true once something was
+ * read that makes no sense. */
+bool store_unread_passed(const struct store *s);
 /* What was read makes no sense to whoever asked: that is a read that failed, too. */
 void store_fail_read(struct store *s, const char *sentence);
 

@@ -7,12 +7,23 @@
 #include <stdio.h>
 #include <time.h>
 
+static void keep_failure(struct store *s, const char *sentence)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    log_error("%s", sentence);
+    buf_clear(&s->unread);
+    buf_puts(&s->unread, sentence);
+    s->unread_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    s->unread_n++;
+}
+
 int store_read_failed(struct store *s, const char *what)
 {
     CLEANUP(buf_free) struct buf error = {0};
     int status = db_failure(&s->reader);
     db_explain(&s->reader, what, &error);
-    store_fail_read(s, buf_cstr(&error));
+    keep_failure(s, buf_cstr(&error));
     return status;
 }
 
@@ -29,12 +40,13 @@ int store_read_damaged(struct store *s, const char *format, ...)
 
 void store_fail_read(struct store *s, const char *sentence)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    log_error("%s", sentence);
-    buf_clear(&s->unread);
-    buf_puts(&s->unread, sentence);
-    s->unread_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    keep_failure(s, sentence);
+    s->unread_lasts = true;
+}
+
+bool store_unread_passed(const struct store *s)
+{
+    return !s->unread_lasts && s->unread_passed_n == s->unread_n;
 }
 
 const char *store_unread(const struct store *s, int64_t *ret_ms)

@@ -5,6 +5,7 @@
 #include "daemon/commands/env.h"
 #include "daemon/commands/name.h"
 #include "daemon/commands/spec.h"
+#include "daemon/store/state.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -582,6 +583,28 @@ static void test_doctor(void **state)
     answer_free(answer);
 }
 
+/* It was the disk's moment, not the database's: the check that doctor makes shows which. What makes no sense stays. */
+static void test_doctor_after_a_read_that_failed(void **state)
+{
+    (void)state;
+    store_read_failed(box.d.store, "cannot read a value");
+    assert_false(store_unread_passed(box.d.store));
+    struct answer *answer = ask(METHOD_DAEMON_DOCTOR, "{}");
+    uv_run(&box.loop, UV_RUN_DEFAULT);
+    expect_finding(json_object_get(answer->result, "checks"), "journal", true, "All could be read since");
+    answer_free(answer);
+    answer = ask(METHOD_DAEMON_DOCTOR, "{}");
+    store_read_failed(box.d.store, "cannot read a key"); /* after the check has begun */
+    uv_run(&box.loop, UV_RUN_DEFAULT);
+    expect_finding(json_object_get(answer->result, "checks"), "journal", false, "cannot read a key");
+    answer_free(answer);
+    store_fail_read(box.d.store, "an event makes no sense");
+    answer = ask(METHOD_DAEMON_DOCTOR, "{}");
+    uv_run(&box.loop, UV_RUN_DEFAULT);
+    expect_finding(json_object_get(answer->result, "checks"), "journal", false, "makes no sense");
+    answer_free(answer);
+}
+
 static void test_describe(void **state)
 {
     (void)state;
@@ -617,6 +640,7 @@ int main(void)
         TEST(test_status),
         TEST(test_models),
         TEST(test_doctor),
+        TEST(test_doctor_after_a_read_that_failed),
         TEST(test_describe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
