@@ -94,7 +94,7 @@ static int subscribe_again(struct link *l)
             continue;
         int rc = link_subscribe_once(l, &l->subscriptions[i], &reply);
         if (rc == LINK_E_REMOTE && l->error_code == RPC_TASK_NOT_FOUND)
-            rc = link_end_removed(l, &l->subscriptions[i]);
+            rc = link_end_absent(l, &l->subscriptions[i]);
         if (rc != LINK_OK)
             return rc;
     }
@@ -137,7 +137,7 @@ static int fail_unheard(struct link *l, long pid)
 {
     link_fail(l, LINK_E_NO_DAEMON, "a daemon (process %ld) works on %s, but nobody listens at %s", pid, link_state_dir(l), link_socket(l));
     buf_printf(&l->hint,
-               "If it listens at another socket, name that: --socket. If the socket's file was removed, it is made again within a minute. "
+               "If it listens at another socket, name that: --socket. If the socket's file was removed, it is made again by itself as a rule. "
                "kill %ld ends it in order; its tasks go on when it is started again.",
                pid);
     return LINK_E_NO_DAEMON;

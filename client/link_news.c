@@ -16,12 +16,24 @@ static int find_subscription(const struct link *l, const json_t *params)
     return -1;
 }
 
-int link_end_removed(struct link *l, struct link_subscription *s)
+#define KEPT_HINT "limits.keep_ms and limits.storage_bytes_max of the configuration say how long and how much is kept."
+
+static int end_removed(struct link *l, struct link_subscription *s)
 {
     s->ended = true;
     s->id = -1;
     link_fail(l, 0, "the task %s was removed: it had ended, and is not kept any longer", s->task);
-    buf_puts(&l->hint, "limits.keep_ms and limits.storage_bytes_max of the configuration say how long and how much is kept.");
+    buf_puts(&l->hint, KEPT_HINT);
+    l->error_code = RPC_TASK_NOT_FOUND;
+    return LINK_E_REMOTE;
+}
+
+int link_end_absent(struct link *l, struct link_subscription *s)
+{
+    s->ended = true;
+    s->id = -1;
+    link_fail(l, 0, "the task %s is not there any more: it was removed, or an older backup was restored", s->task);
+    buf_puts(&l->hint, KEPT_HINT);
     l->error_code = RPC_TASK_NOT_FOUND;
     return LINK_E_REMOTE;
 }
@@ -32,7 +44,7 @@ static int take_end(struct link *l, struct link_subscription *s, const json_t *p
     const char *reason = json_string_value(json_object_get(params, "reason"));
     const char *detail = json_string_value(json_object_get(params, "detail"));
     if (reason && strcmp(reason, "removed") == 0)
-        return link_end_removed(l, s);
+        return end_removed(l, s);
     s->ended = true;
     s->id = -1;
     link_fail(l, 0, "%s", detail ? detail : reason ? reason : "the daemon has ended the subscription");

@@ -62,8 +62,8 @@ void link_drop_queue(struct link *l);
 
 /* ---- link_news.c ---- */
 
-/* The subscription's task is gone: that ends it. LINK_E_REMOTE. */
-int link_end_removed(struct link *l, struct link_subscription *s);
+/* The daemon that was found again knows nothing of the subscription's task: that ends it. LINK_E_REMOTE. */
+int link_end_absent(struct link *l, struct link_subscription *s);
 
 /* ---- link_connect.c ---- */
 
