@@ -13,6 +13,8 @@
 #define QUIET_MS 300         /* a lost connection that is back this soon is not worth a word */
 #define SUPERVISOR_MS 3000   /* how long the supervisor is given before a daemon is started from here */
 #define PATIENCE_MS 10000     /* after a start: another daemon may be just ending or beginning */
+#define OWNER_LOOK_MS 100     /* so often it is looked whether there still is one */
+#define OWNER_GAP_MS 500      /* and so long a supervisor is given that brings it back */
 #define LIFE_MS 10000         /* a connection that lasts as long is no part of a row of losses */
 #define LOSSES_FREE 3         /* in a row, before there is a pause */
 #define LOSSES_MAX 10         /* in a row, none by an orderly restart: then it is not a matter of waiting */
@@ -172,10 +174,20 @@ static int connect_until(struct link *l, int64_t deadline_ms)
     }
 }
 
-/* Nobody listens; but who owns the folder may be about to. */
+/* Nobody listens; but who owns the folder may be about to. LINK_E_LOST: nobody owns it any more, or it is `until_ms`. */
+static int await_owner(struct link *l, int64_t until_ms)
+{
+    int rc = LINK_E_LOST;
+    while (rc == LINK_E_LOST && link_now_ms() < until_ms && start_owner(link_state_dir(l)) > 0)
+        rc = connect_until(l, link_now_ms() + OWNER_LOOK_MS);
+    if (rc == LINK_E_LOST && link_now_ms() < until_ms && !start_stopped(link_state_dir(l)))
+        rc = connect_until(l, link_now_ms() + OWNER_GAP_MS);
+    return rc;
+}
+
 static int find_owner(struct link *l)
 {
-    int rc = start_owner(link_state_dir(l)) > 0 ? connect_until(l, link_now_ms() + PATIENCE_MS) : LINK_E_LOST;
+    int rc = start_owner(link_state_dir(l)) > 0 ? await_owner(l, link_now_ms() + PATIENCE_MS) : LINK_E_LOST;
     return rc == LINK_E_LOST ? fail_no_daemon(l) : rc;
 }
 
@@ -228,7 +240,14 @@ int link_open(struct link *l)
     rc = start(l);
     if (rc != LINK_OK || l->wire.fd >= 0)
         return rc;
-    rc = connect_until(l, link_now_ms() + PATIENCE_MS);
+    int64_t until_ms = link_now_ms() + PATIENCE_MS;
+    rc = await_owner(l, until_ms);
+    if (rc == LINK_E_LOST && link_now_ms() < until_ms) { /* who locked it out is gone */
+        rc = start(l);
+        if (rc != LINK_OK || l->wire.fd >= 0)
+            return rc;
+        rc = connect_until(l, until_ms);
+    }
     long pid = rc == LINK_E_LOST ? start_owner(link_state_dir(l)) : 0;
     if (pid > 0)
         return fail_unheard(l, pid);

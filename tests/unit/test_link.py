@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """agentctl against a scripted daemon: what the link does when the connection is lost, when the wrong daemon answers, when the
 path is long. Usage: test_link.py AGENTCTL. Prints TAP."""
+import fcntl
 import json
 import os
 import signal
@@ -363,6 +364,34 @@ class Link(unittest.TestCase):
         out, err = process.communicate(timeout=DEADLINE_S)
         self.assertEqual(3, process.returncode)
         self.assertIn("AGENTD_BIN", err.decode())
+
+    def owned_for_a_moment(self):
+        """Somebody, who does not listen, owns the state folder; not for long."""
+        self.path = os.path.join(self.temp.name, "none")
+        lock = os.open(os.path.join(self.state, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        os.write(lock, f"{os.getpid()}\n".encode())
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        gone = threading.Timer(0.5, os.close, [lock])
+        gone.start()
+        self.addCleanup(gone.join)
+
+    def test_who_owned_the_folder_and_is_gone_is_not_waited_for(self):
+        self.owned_for_a_moment()
+        began = time.monotonic()
+        out, err = self.start("status").communicate(timeout=DEADLINE_S)
+        self.assertLess(time.monotonic() - began, 8, "it was waited for to the end")  # ten seconds
+        self.assertEqual(3, self.process.returncode)
+        self.assertIn("no daemon runs", err.decode())
+
+    def test_where_the_owner_is_gone_one_is_started(self):
+        self.owned_for_a_moment()
+        agentd, count = os.path.join(self.temp.name, "agentd"), os.path.join(self.temp.name, "count")
+        with open(agentd, "w") as script:
+            script.write(f'#!/bin/sh\n[ -e {count} ] || {{ touch {count}; exit 69; }}\necho "the second start" >&2\nexit 78\n')
+        os.chmod(agentd, 0o700)
+        out, err = self.start("run", "x", extra={"AGENTD_BIN": agentd}).communicate(timeout=DEADLINE_S)
+        self.assertEqual(3, self.process.returncode)
+        self.assertIn("the second start", err.decode())
 
     def test_doctor_without_a_daemon_reads_the_configuration(self):
         """It is agentd that reads it: here one that finds a mistake."""
