@@ -53,7 +53,8 @@ int client_text(const struct client *c, const char *arg, const char *what, size_
 /* --key, or a new one in `storage`. */
 struct str client_key(const struct client *c, char storage[LINK_KEY_SIZE]);
 
-/* Asks agentd, without starting it, whether it could be started with this configuration; `words`: what it says. */
+/* Asks agentd, without starting it, whether it could be started with this configuration (NULL: the one that it finds by itself, whatever
+ * AGENTD_CONFIG says here); `words`: what it says. */
 bool client_check_config(const char *agentd, const char *config, struct buf *words);
 /* One call whose result is printed as it is with --json, else shown by `show` (NULL: nothing). Returns the exit code. */
 int client_call(struct client *c, enum method method, const void *params, void (*show)(const json_t *result));

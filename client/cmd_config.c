@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +20,8 @@ static _Noreturn void become_agentd(const char *agentd, const char *config, int 
 {
     const char *argv[] = {agentd, "--check-config", config ? "--config" : NULL, config, NULL};
     start_reset_signals();
+    if (!config)
+        unsetenv("AGENTD_CONFIG"); /* named is what the caller names */
     dup2(words, STDOUT_FILENO);
     dup2(words, STDERR_FILENO);
     execv(agentd, (char *const *)(uintptr_t)argv);

@@ -5,6 +5,7 @@
 #include "client/text.h"
 
 #include "daemon/base/mem.h"
+#include "daemon/base/places.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -174,6 +175,17 @@ int cmd_daemon_stop(struct client *c)
     return EXIT_DONE;
 }
 
+/* The file that has to be good, NULL: whatever is there without a name. The daemon reports the one that it found by itself, too, which need
+ * not be there any more; and ours it sees only if the start is ours. */
+static const char *config_of_restart(struct client *c, const json_t *status)
+{
+    CLEANUP(buf_free) struct buf unnamed = {0}, error = {0};
+    const char *theirs = json_string_value(json_object_get(json_object_get(status, "daemon"), "config"));
+    if (!theirs || !*theirs)
+        return start_is_ours(link_state_dir(c->link)) ? link_config(c->link) : NULL;
+    return places_config_unnamed(&unnamed, &error) == 0 && strcmp(theirs, buf_cstr(&unnamed)) == 0 ? NULL : theirs;
+}
+
 /* A daemon that works is not ended for a configuration with which none would start: the one that it has read, it reads again. */
 static bool config_is_good(struct client *c)
 {
@@ -182,8 +194,7 @@ static bool config_is_good(struct client *c)
     if (start_find("agentd", &agentd, &words) < 0 ||
         link_call(c->link, METHOD_DAEMON_STATUS, &(struct params_daemon_status){0}, &reply) != LINK_OK)
         return true; /* what is wrong then is no matter of the configuration */
-    const char *theirs = json_string_value(json_object_get(json_object_get(reply.json, "daemon"), "config"));
-    if (client_check_config(buf_cstr(&agentd), theirs ? theirs : link_config(c->link), &words))
+    if (client_check_config(buf_cstr(&agentd), config_of_restart(c, reply.json), &words))
         return true;
     if (!words.n)
         buf_printf(&words, "%s says nothing of the configuration and fails: is it agentd?", buf_cstr(&agentd));

@@ -271,6 +271,13 @@ static bool post_starts(const char *state_dir, struct buf *ret)
     return false;
 }
 
+bool start_is_ours(const char *state_dir)
+{
+    CLEANUP(buf_free) struct buf theirs = {0}, ours = {0}, error = {0};
+    return !post_starts(state_dir, &theirs) ||
+           (start_find("agentd", &ours, &error) == 0 && strcmp(buf_cstr(&theirs), buf_cstr(&ours)) != 0);
+}
+
 bool start_take_post(const char *state_dir)
 {
     CLEANUP(buf_free) struct buf theirs = {0}, ours = {0}, error = {0};

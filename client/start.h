@@ -34,6 +34,9 @@ void start_reset_signals(void);
 /* Of several clients that find no daemon at once, one starts it: a lock on daemon.log, which the start makes anyhow (the folder
  * too, 0700). A descriptor to close, or -1: somebody else has it (errno is EWOULDBLOCK), or there can be none. */
 int start_lock(const char *state_dir);
+/* Whether it is this process that starts the daemon again after a restart, and with its own places: nobody else would, or another agentd
+ * than start_find() names. */
+bool start_is_ours(const char *state_dir);
 /* Before a restart. Where a supervisor would start another agentd than start_find() names (one of another installation), this process
  * takes its post, so that it leaves the start to us; it takes it again should we die. False: there was no need. */
 bool start_take_post(const char *state_dir);

@@ -108,6 +108,14 @@ int places_socket(const char *flag, const char *state_dir_flag, struct buf *ret,
     return 0;
 }
 
+int places_config_unnamed(struct buf *ret, struct buf *error)
+{
+    if (put_xdg(ret, "XDG_CONFIG_HOME", ".config", "AGENTD_CONFIG", error) < 0)
+        return -1;
+    put_name(ret, "config.yaml");
+    return 0;
+}
+
 int places_config(const char *flag, struct buf *ret, bool *ret_named, struct buf *error)
 {
     const char *ours = variable("AGENTD_CONFIG");
@@ -116,8 +124,5 @@ int places_config(const char *flag, struct buf *ret, bool *ret_named, struct buf
         return put_absolute(ret, flag, "--config", error);
     if (ours)
         return put_absolute(ret, ours, "AGENTD_CONFIG", error);
-    if (put_xdg(ret, "XDG_CONFIG_HOME", ".config", "AGENTD_CONFIG", error) < 0)
-        return -1;
-    put_name(ret, "config.yaml");
-    return 0;
+    return places_config_unnamed(ret, error);
 }

@@ -9,3 +9,5 @@ int places_state_dir(const char *flag, struct buf *ret, struct buf *error);
 int places_socket(const char *flag, const char *state_dir_flag, struct buf *ret, struct buf *error);
 /* The path where a configuration is looked for; it need not exist. *ret_named: the user named it, so it must exist. */
 int places_config(const char *flag, struct buf *ret, bool *ret_named, struct buf *error);
+/* The same where nobody has named one, whatever AGENTD_CONFIG says here. */
+int places_config_unnamed(struct buf *ret, struct buf *error);

@@ -67,6 +67,28 @@ class Supervised(Case):
         p.ctl("daemon", "restart", check=0)
         self.assertNotEqual(one, self.pid())
 
+    def test_a_configuration_of_the_default_place_may_be_removed(self):
+        self.m = self.model([])
+        p = self.p = self.place()
+        self.addCleanup(lambda: p.ctl("daemon", "stop"))
+        p.write_config(self.m.base_url)
+        default = p.home / ".config" / "agentd" / "config.yaml"
+        default.parent.mkdir(parents=True)
+        p.config.rename(default)
+        del p.env["AGENTD_CONFIG"]
+        p.env.update(OPENAI_API_KEY="none", OPENAI_BASE_URL=self.m.base_url)  # what makes one without a file
+        p.ctl("daemon", "start", check=0)
+        one = self.pid()
+        default.unlink()
+        p.ctl("daemon", "restart", check=0)
+        two = self.pid()
+        self.assertNotEqual(one, two)
+        # That daemon has read no file: nor does the one of this client matter, which it never sees.
+        bad = p.dir / "bad.yaml"
+        bad.write_text("bogus: 1\n")
+        p.ctl("daemon", "restart", env={**p.env, "AGENTD_CONFIG": str(bad)}, check=0)
+        self.assertNotEqual(two, self.pid())
+
     def test_a_daemon_that_is_not_heard_is_named(self):
         p = self.begin([])
         p.ctl("daemon", "start", check=0)
