@@ -139,8 +139,8 @@ static int fail_unheard(struct link *l, long pid)
 {
     link_fail(l, LINK_E_NO_DAEMON, "a daemon (process %ld) works on %s, but nobody listens at %s", pid, link_state_dir(l), link_socket(l));
     buf_printf(&l->hint,
-               "If it listens at another socket, name that: --socket. If the socket's file was removed, it is made again by itself as a rule. "
-               "kill %ld ends it in order; its tasks go on when it is started again.",
+               "If it listens at another socket, name that: --socket. If the socket's file was removed, it is made again by itself as a "
+               "rule. kill %ld ends it in order; its tasks go on when it is started again.",
                pid);
     return LINK_E_NO_DAEMON;
 }
