@@ -83,7 +83,7 @@ class Watching(threading.Thread):
 
     def run(self):
         while not self.over.wait(0.01):
-            taken = 0
+            c, taken = None, 0
             try:
                 with Client(self.place.socket, problems=[]) as c:
                     c.subscribe(after_pos=self.pos)
@@ -94,7 +94,8 @@ class Watching(threading.Thread):
                             pass
                         taken = self.take(c, taken)
             except Closed:
-                self.take(c, taken)
+                if c:  # else it was the one that answers nobody any more
+                    self.take(c, taken)
                 self.cuts += 1
             except LOST:
                 pass

@@ -301,12 +301,18 @@ static void test_restart_loop_is_slowed(void **state)
     struct folder *f = *state;
     write_script(f, SAY_START SERVE "exit 75");
     assert_int_equal(run(f), 0);
-    struct started s = {0};
-    for (int i = 0; i < 6; i++)
+    struct started s = next_start(f);
+    bool slow = false; /* a life that took a second on a busy machine is no part of a loop */
+    for (int i = 0; i < 5; i++) {
+        int64_t at = now_ms();
         s = next_start(f);
+        slow = slow || now_ms() - at >= 1000;
+    }
     kill(s.supervisor, SIGTERM); /* in its back-off, or just before */
     int status = await_end(s.supervisor);
     assert_true(WIFEXITED(status));
+    if (slow)
+        skip();
     assert_log(f, "it starts again in 0 ms", 3);
     assert_log(f, "it starts again in 500 ms", 2);
 }
