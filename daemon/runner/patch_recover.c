@@ -132,10 +132,12 @@ static void drop_temporaries(const struct recovery *r)
     }
 }
 
-/* Of one folder after the other: files of a patch mostly stand together. */
+/* Of new folders first. Of one folder after the other: files of a patch mostly stand together. */
 static void sync_folders(struct recovery *r)
 {
     const char *before = "";
+    for (size_t i = 0; i < r->made_n; i++)
+        r->unconfirmed = (patch_sync_parent(r->made[i]) < 0 && errno != ENOENT) || r->unconfirmed;
     for (size_t i = 0; i < r->n; i++) {
         const char *path = r->changes[i].path, *slash = path ? strrchr(path, '/') : NULL;
         if (!slash || (strncmp(before, path, (size_t)(slash - path) + 1) == 0 && !strchr(before + (slash - path) + 1, '/')))
