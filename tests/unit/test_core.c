@@ -131,12 +131,14 @@ static void test_known_of_an_end(void **state)
     exit.detail = STR("its output could not all be kept: No space left on device");
     end_run(1, &exit);
     exit.detail = STR("the patch was cut short; it is now applied in whole");
+    buf_puts(&box.output, "M a");
     end_run(2, &exit);
+    buf_clear(&box.output);
     pass(1);
     exit.detail = STR("the third");
     end_run(3, &exit);
     assert_true(said(&box.context, "Known: its output could not all be kept: No space left on device\n"));
-    assert_true(said(&box.context, "Known: the patch was cut short; it is now applied in whole\n"));
+    assert_true(said(&box.context, "M a\nKnown: the patch was cut short; it is now applied in whole\n"));
     assert_true(said(&box.events, "Known: the third"));
 }
 
